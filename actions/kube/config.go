@@ -1,0 +1,200 @@
+package kube
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"time"
+
+	"gopkg.in/yaml.v3"
+)
+
+// Field types of the two documents, in the order in which they are written.
+type (
+	initConfiguration struct {
+		APIVersion       string           `yaml:"apiVersion"`
+		Kind             string           `yaml:"kind"`
+		LocalAPIEndpoint localEndpoint    `yaml:"localAPIEndpoint,omitempty"`
+		NodeRegistration nodeRegistration `yaml:"nodeRegistration,omitempty"`
+	}
+	localEndpoint struct {
+		AdvertiseAddress string `yaml:"advertiseAddress,omitempty"`
+		BindPort         int    `yaml:"bindPort,omitempty"`
+	}
+	nodeRegistration struct {
+		Name      string `yaml:"name,omitempty"`
+		CRISocket string `yaml:"criSocket,omitempty"`
+	}
+	clusterConfiguration struct {
+		APIVersion                string          `yaml:"apiVersion"`
+		Kind                      string          `yaml:"kind"`
+		KubernetesVersion         string          `yaml:"kubernetesVersion"`
+		CertificatesDir           string          `yaml:"certificatesDir"`
+		ControlPlaneEndpoint      string          `yaml:"controlPlaneEndpoint,omitempty"`
+		EncryptionAlgorithm       string          `yaml:"encryptionAlgorithm,omitempty"`
+		FeatureGates              map[string]bool `yaml:"featureGates,omitempty"`
+		CertificateValidityPeriod string          `yaml:"certificateValidityPeriod,omitempty"`
+		Etcd                      *etcdConfig     `yaml:"etcd,omitempty"`
+	}
+	etcdConfig struct {
+		External externalEtcd `yaml:"external"`
+	}
+	externalEtcd struct {
+		Endpoints []string `yaml:"endpoints"`
+		CAFile    string   `yaml:"caFile"`
+		CertFile  string   `yaml:"certFile"`
+		KeyFile   string   `yaml:"keyFile"`
+	}
+)
+
+// ConfigAPIVersion returns the version of the configuration API that this
+// kubeadm reads and that is best known.
+func ConfigAPIVersion(kubeadm Version) string {
+	switch {
+	case kubeadm.AtLeast(31):
+		return "kubeadm.k8s.io/v1beta4"
+	case kubeadm.AtLeast(22):
+		return "kubeadm.k8s.io/v1beta3"
+	}
+	return "kubeadm.k8s.io/v1beta2"
+}
+
+// ClusterConfig returns a kubeadm configuration (InitConfiguration and
+// ClusterConfiguration, YAML) made from what is on disk. Given to kubeadm as
+// --config it replaces the configuration in the cluster when the API is down,
+// where kubeadm would silently use its defaults: another key algorithm, another
+// validity, another directory, an etcd that is not there.
+//
+// The algorithm and validity are those of the certificates in found; a validity
+// of less than a day is taken for an accident and left to kubeadm. It is an
+// error when the cluster's version, the API server's address or the algorithm
+// cannot be written down for this kubeadm.
+func ClusterConfig(l Layout, kubeadm Version, found []Found) ([]byte, error) {
+	if err := kubeadm.Supported(); err != nil {
+		return nil, err
+	}
+	api, ok := l.Pods.Component(APIServer)
+	if !ok {
+		return nil, fmt.Errorf("configuration for kubeadm: no static pod kube-apiserver in %q", l.ManifestsDir)
+	}
+	cluster, err := api.Version()
+	if err != nil {
+		return nil, fmt.Errorf("configuration for kubeadm: kube-apiserver: %v", err)
+	}
+	if err := Skew(kubeadm, cluster); err != nil {
+		return nil, err
+	}
+	address := api.Args.Value("advertise-address")
+	if ip := net.ParseIP(address); ip == nil || ip.IsUnspecified() {
+		return nil, errors.New("configuration for kubeadm: kube-apiserver has no usable --advertise-address")
+	}
+	port, err := strconv.Atoi(api.securePort())
+	if err != nil || port < 1 || port > 65535 {
+		return nil, fmt.Errorf("configuration for kubeadm: kube-apiserver: --secure-port %q is not a port", clip(api.securePort()))
+	}
+	version := ConfigAPIVersion(kubeadm)
+	first := initConfiguration{APIVersion: version, Kind: "InitConfiguration",
+		LocalAPIEndpoint: localEndpoint{AdvertiseAddress: address, BindPort: port},
+		NodeRegistration: nodeRegistration{Name: l.Node.Name, CRISocket: criSocket(l)},
+	}
+	second := clusterConfiguration{APIVersion: version, Kind: "ClusterConfiguration",
+		KubernetesVersion: cluster.String(), CertificatesDir: l.CertificatesDir, ControlPlaneEndpoint: l.ControlPlaneEndpoint()}
+	if err := second.algorithm(kubeadm, found); err != nil {
+		return nil, err
+	}
+	if kubeadm.AtLeast(31) {
+		if d := validity(found); d >= 24*time.Hour {
+			second.CertificateValidityPeriod = d.String()
+		}
+	}
+	if l.Etcd.External {
+		second.Etcd = &etcdConfig{External: externalEtcd{Endpoints: l.Etcd.Endpoints, CAFile: l.Etcd.CAFile, CertFile: l.Etcd.CertFile, KeyFile: l.Etcd.KeyFile}}
+	}
+	a, err := yaml.Marshal(first)
+	if err != nil {
+		return nil, err
+	}
+	b, err := yaml.Marshal(second)
+	if err != nil {
+		return nil, err
+	}
+	return append(append(a, "---\n"...), b...), nil
+}
+
+// criSocket is the kubelet's runtime endpoint when one is written down.
+func criSocket(l Layout) string {
+	r, err := DetectRuntime(l)
+	if err != nil {
+		return ""
+	}
+	return r.Endpoint
+}
+
+// algorithm writes down the algorithm of the renewable certificates' keys.
+func (c *clusterConfiguration) algorithm(kubeadm Version, found []Found) error {
+	name, from := "", ""
+	for _, f := range found {
+		leaf := f.Leaf()
+		if leaf == nil || !f.Renewable {
+			continue
+		}
+		switch a := KeyAlgorithm(leaf); {
+		case name == "":
+			name, from = a, f.Name
+		case a != name:
+			return fmt.Errorf("configuration for kubeadm: %s has a key of %s and %s one of %s: a configuration can name one", from, name, f.Name, a)
+		}
+	}
+	switch name {
+	case "", "RSA-2048":
+		return nil // kubeadm's default
+	case "ECDSA-P256":
+		if !kubeadm.AtLeast(31) {
+			c.FeatureGates = map[string]bool{"PublicKeysECDSA": true}
+			return nil
+		}
+	case "ECDSA-P384":
+		if !kubeadm.AtLeast(34) {
+			return fmt.Errorf("configuration for kubeadm: %s has a key of %s, which kubeadm %s does not make", from, name, kubeadm)
+		}
+	case "RSA-3072", "RSA-4096":
+		if !kubeadm.AtLeast(31) {
+			return fmt.Errorf("configuration for kubeadm: %s has a key of %s, which kubeadm %s does not make", from, name, kubeadm)
+		}
+	default:
+		return fmt.Errorf("configuration for kubeadm: %s has a key of %s, which kubeadm does not make", from, name)
+	}
+	c.EncryptionAlgorithm = name
+	return nil
+}
+
+// backdating is how far kubeadm of 1.31 and later puts NotBefore into the past.
+const backdating = 5 * time.Minute
+
+// validity returns the longest validity among the renewable certificates, 0
+// when none tells.
+func validity(found []Found) time.Duration {
+	var cas []*x509.Certificate
+	for _, f := range found {
+		if f.Kind == KindCA {
+			cas = append(cas, f.Chain...)
+		}
+	}
+	longest := time.Duration(0)
+	for _, f := range found {
+		leaf := f.Leaf()
+		if leaf == nil || !f.Renewable {
+			continue
+		}
+		d, known := lifetime(leaf, cas)
+		if d%time.Hour != 0 {
+			d -= backdating // a whole number of hours has none in it
+		}
+		if known {
+			longest = max(longest, d)
+		}
+	}
+	return longest.Round(time.Minute)
+}

@@ -1,0 +1,141 @@
+package kube
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestDetectRuntime(t *testing.T) {
+	tests := map[string]struct {
+		flags, config, instance, image string
+		want                           Runtime
+		err                            string
+	}{
+		"configuration":    {"", "unix:///run/containerd/containerd.sock", "", "", Runtime{Containerd, "unix:///run/containerd/containerd.sock", "containerRuntimeEndpoint"}, ""},
+		"flag wins":        {"--container-runtime-endpoint=unix:///var/run/crio/crio.sock", "unix:///run/containerd/containerd.sock", "", "", Runtime{CRIO, "unix:///var/run/crio/crio.sock", "--container-runtime-endpoint"}, ""},
+		"bare path":        {"--container-runtime=remote --container-runtime-endpoint /run/containerd/containerd.sock", "", "", "", Runtime{Containerd, "unix:///run/containerd/containerd.sock", "--container-runtime-endpoint"}, ""},
+		"instance wins":    {"", "unix:///run/containerd/containerd.sock", "unix:///var/run/crio/crio.sock", "", Runtime{CRIO, "unix:///var/run/crio/crio.sock", "containerRuntimeEndpoint"}, ""},
+		"cri-dockerd":      {"--container-runtime-endpoint=unix:///var/run/cri-dockerd.sock", "", "", "", Runtime{Docker, "unix:///var/run/cri-dockerd.sock", "--container-runtime-endpoint"}, ""},
+		"dockershim":       {"--container-runtime-endpoint=unix:///var/run/dockershim.sock", "", "", "", Runtime{Docker, "", "--container-runtime-endpoint"}, ""},
+		"docker flag":      {"--container-runtime=docker", "", "", "", Runtime{Docker, "", "--container-runtime"}, ""},
+		"old, no endpoint": {"--network-plugin=cni", "", "", "v1.19.16", Runtime{Docker, "", "no endpoint before 1.24"}, ""},
+		"new, no endpoint": {"", "", "", "v1.24.0", Runtime{}, "name no endpoint: set containerRuntimeEndpoint"},
+		"unknown":          {"", "", "", "latest", Runtime{}, "version is not known"},
+		"other":            {"--container-runtime-endpoint=unix:///run/isulad.sock", "", "", "", Runtime{OtherCRI, "unix:///run/isulad.sock", "--container-runtime-endpoint"}, ""},
+		"not a socket":     {"--container-runtime-endpoint=tcp://1.2.3.4:5", "", "", "", Runtime{}, "not a unix socket"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t)
+			h.put("/var/lib/kubelet/config.yaml", []byte("containerRuntimeEndpoint: "+tt.config+"\n"))
+			if tt.instance != "" {
+				h.put("/var/lib/kubelet/instance-config.yaml", []byte("containerRuntimeEndpoint: "+tt.instance+"\n"))
+			}
+			h.put("/var/lib/kubelet/kubeadm-flags.env", []byte(`KUBELET_KUBEADM_ARGS="`+tt.flags+`"`))
+			const api = "/etc/kubernetes/manifests/kube-apiserver.yaml"
+			if tt.image != "" {
+				h.put(api, []byte(strings.Replace(string(h.data(api)), "v1.34.4", tt.image, 1)))
+			}
+			got, err := DetectRuntime(Survey(h.files))
+			if tt.err != "" {
+				require.ErrorContains(t, err, tt.err)
+				return
+			}
+			require.NoError(t, err)
+			require.Equal(t, tt.want, got)
+		})
+	}
+}
+
+func TestCrictl(t *testing.T) {
+	all, err := ParseCrictlPS(testdata(t, "runtime/crictl-ps.json"))
+	require.NoError(t, err)
+	require.Len(t, all, 5)
+	got := Select(all, APIServer)
+	require.Len(t, got, 2, "a namespace, a container or a pod that only looks alike is not ours")
+	require.Equal(t, Container{
+		ID:   "4c1e7d6b3a2f9e8d7c6b5a4f3e2d1c0b9a8f7e6d5c4b3a2f1e0d9c8b7a6f5e4d",
+		Name: APIServer, PodName: "kube-apiserver-m1", Namespace: "kube-system", PodUID: "b0e56e3a92c2a3b1d9d3b9ad3c1e2f4a",
+		State: Running, CreatedAt: time.Unix(0, 1780315200123456789).UTC(), Attempt: 2,
+	}, got[0])
+	require.Equal(t, Exited, got[1].State)
+	require.Empty(t, Select(all, "kube"))
+
+	c, err := ParseCrictlInspect(testdata(t, "runtime/crictl-inspect.json"))
+	require.NoError(t, err)
+	require.Equal(t, 4711, c.Pid)
+	require.Equal(t, noon.Add(1500*time.Millisecond), c.StartedAt)
+	require.Equal(t, got[0].ID, c.ID)
+	require.True(t, c.Static())
+
+	for _, bad := range []string{"", "{", "[]", `{"containers": 3}`} {
+		_, err := ParseCrictlPS([]byte(bad))
+		require.ErrorContains(t, err, "crictl ps: not the expected JSON", bad)
+	}
+	none, err := ParseCrictlPS([]byte(`{"containers":[]}`))
+	require.NoError(t, err)
+	require.Empty(t, none)
+	_, err = ParseCrictlInspect([]byte("{}"))
+	require.ErrorContains(t, err, "no container")
+	_, err = ParseCrictlPS(make([]byte, maxListing+1))
+	require.ErrorContains(t, err, "too large")
+}
+
+func TestDocker(t *testing.T) {
+	all, err := ParseDockerInspect(testdata(t, "runtime/docker-inspect.json"))
+	require.NoError(t, err)
+	require.Len(t, all, 3, "the sandbox is left out")
+	got := Select(all, Etcd)
+	require.Len(t, got, 2, "a container that is merely called etcd is not ours")
+	require.Equal(t, 815, got[0].Pid)
+	require.Equal(t, 3, got[0].Attempt)
+	require.Equal(t, noon.Add(time.Second), got[0].StartedAt)
+	require.Equal(t, Exited, got[1].State)
+
+	ids, err := ParseIDs([]byte(got[0].ID + "\n" + got[1].ID + "\n"))
+	require.NoError(t, err)
+	require.Equal(t, []string{got[0].ID, got[1].ID}, ids)
+	_, err = ParseIDs([]byte("Cannot connect to the Docker daemon"))
+	require.ErrorContains(t, err, `"Cannot" is not an identifier`)
+}
+
+func TestCtr(t *testing.T) {
+	c, err := ParseCtrInfo(testdata(t, "runtime/ctr-info.json"))
+	require.NoError(t, err)
+	require.Equal(t, Scheduler, c.Name)
+	gone := c
+	gone.ID = "0000"
+	got, err := WithTasks([]Container{c, gone}, testdata(t, "runtime/ctr-tasks.txt"))
+	require.NoError(t, err)
+	require.Equal(t, 4711, got[0].Pid)
+	require.Equal(t, Running, got[0].State)
+	require.Equal(t, Exited, got[1].State)
+	require.Equal(t, Unknown, c.State, "the argument is as before")
+	_, err = WithTasks(nil, []byte("ctr: failed to dial"))
+	require.ErrorContains(t, err, "no table")
+	_, err = ParseCtrInfo([]byte("ctr: not found"))
+	require.ErrorContains(t, err, "not the expected JSON")
+	sandbox := []byte(strings.Replace(string(testdata(t, "runtime/ctr-info.json")), `"io.cri-containerd.kind": "container"`, `"io.cri-containerd.kind": "sandbox"`, 1))
+	s, err := ParseCtrInfo(sandbox)
+	require.NoError(t, err)
+	require.Empty(t, Select([]Container{s}, Scheduler))
+}
+
+func TestRuntimeArgv(t *testing.T) {
+	line := func(argv []string) string { return strings.Join(argv, " ") }
+	const e = "unix:///run/containerd/containerd.sock"
+	require.Equal(t, "crictl --runtime-endpoint "+e+" ps -o json -a", line(CrictlPSArgv(e, true)))
+	require.Equal(t, "crictl --runtime-endpoint "+e+" ps -o json", line(CrictlPSArgv(e, false)))
+	require.Equal(t, "crictl --runtime-endpoint "+e+" stop -t 30 abc", line(CrictlStopArgv(e, "abc", 30*time.Second)))
+	require.Equal(t, "crictl --runtime-endpoint "+e+" inspect -o json abc", line(CrictlInspectArgv(e, "abc")))
+	require.Equal(t, "docker ps --quiet --no-trunc --filter label=io.kubernetes.pod.namespace=kube-system --filter label=io.kubernetes.container.name=etcd --all", line(DockerPSArgv(Etcd, true)))
+	require.Equal(t, "docker stop -t 0 abc", line(DockerStopArgv("abc", -time.Second)))
+	require.Equal(t, "docker inspect --type container a b", line(DockerInspectArgv("a", "b")))
+	require.Equal(t, `ctr --address /run/c.sock -n k8s.io containers ls -q labels."io.kubernetes.pod.namespace"==kube-system,labels."io.kubernetes.container.name"==etcd`, line(CtrListArgv("/run/c.sock", Etcd)))
+	require.Equal(t, "ctr --address /run/c.sock -n k8s.io tasks ls", line(CtrTasksArgv("/run/c.sock")))
+	require.Equal(t, "ctr --address /run/c.sock -n k8s.io tasks kill -s SIGTERM abc", line(CtrKillArgv("/run/c.sock", "abc", "SIGTERM")))
+	require.Equal(t, "ctr --address /run/c.sock -n k8s.io containers info abc", line(CtrInfoArgv("/run/c.sock", "abc")))
+}

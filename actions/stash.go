@@ -1,0 +1,81 @@
+package actions
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"slices"
+
+	"certbook/engine"
+)
+
+// stash remembers which files a step has replaced. Their old versions lie in
+// dir on the host, under their full paths.
+type stash struct {
+	dir   string
+	paths []string // in the order of replacement
+	fresh []string // files that were not there before
+}
+
+// install puts src in place of dst and keeps the old dst.
+func (s *stash) install(ctx context.Context, h engine.Host, src, dst string, opt engine.FileOptions) error {
+	if err := s.note(ctx, h, dst); err != nil {
+		return err
+	}
+	opt.Save = s.dir
+	if err := h.Install(ctx, src, dst, opt); err != nil {
+		return fmt.Errorf("%s: %w", dst, err)
+	}
+	return nil
+}
+
+// write puts data in place of dst and keeps the old dst.
+func (s *stash) write(ctx context.Context, h engine.Host, dst string, data []byte, opt engine.FileOptions) error {
+	if err := s.note(ctx, h, dst); err != nil {
+		return err
+	}
+	opt.Save = s.dir
+	if err := h.WriteFile(ctx, dst, data, opt); err != nil {
+		return fmt.Errorf("%s: %w", dst, err)
+	}
+	return nil
+}
+
+func (s *stash) note(ctx context.Context, h engine.Host, dst string) error {
+	if slices.Contains(s.paths, dst) || slices.Contains(s.fresh, dst) {
+		return nil
+	}
+	have, err := h.ReadFiles(ctx, dst)
+	if err != nil {
+		return err
+	}
+	if len(have) == 0 {
+		s.fresh = append(s.fresh, dst)
+	} else {
+		s.paths = append(s.paths, dst)
+	}
+	return nil
+}
+
+// revert puts back what was replaced and removes what was new, newest first.
+func (s *stash) revert(ctx context.Context, h engine.Host) error {
+	for _, p := range slices.Backward(s.paths) {
+		saved := path.Join(s.dir, p)
+		have, err := h.ReadFiles(ctx, saved)
+		if err != nil {
+			return err
+		}
+		if len(have) == 0 {
+			continue // it was noted, but not replaced any more
+		}
+		if err := h.Install(ctx, saved, p, engine.FileOptions{}); err != nil {
+			return fmt.Errorf("%s: %w; its old version is %s", p, err, saved)
+		}
+	}
+	for _, p := range slices.Backward(s.fresh) {
+		if _, err := h.Exec(ctx, engine.Command{Argv: []string{"rm", "-f", "--", h.Path(p)}}); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,101 @@
+package actions
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"certbook/engine"
+	"certbook/schema"
+)
+
+// WaitReady waits until health endpoints answer.
+type WaitReady struct {
+	Components []string        `yaml:"components" default:"[etcd, kube-apiserver, kube-controller-manager, kube-scheduler]" doc:"static pods of this host; one without a manifest here is passed over"`
+	URLs       []string        `yaml:"urls" doc:"further http or https URLs, asked from the host; the certificate is not verified"`
+	Within     schema.Duration `yaml:"within" default:"3m" doc:"how long to wait"`
+}
+
+func waitReadySpec() engine.Spec {
+	return engine.Spec{
+		New:     func() engine.Action { return &WaitReady{} },
+		Summary: "wait until the control plane's health endpoints answer",
+		Doc: `Asks from the host itself: kube-apiserver's /readyz, etcd's /health on its
+metrics address (which is true only with a quorum), and what the manifests of
+the others name as their probes. It changes nothing.`,
+		Example: `- id: ready
+  action: wait-ready
+  with: {within: 5m}`,
+	}
+}
+
+var _ engine.Waiter = (*WaitReady)(nil)
+
+// Waits implements engine.Waiter.
+func (a *WaitReady) Waits() {}
+
+// Validate implements engine.Validator.
+func (a *WaitReady) Validate() error {
+	for _, u := range a.URLs {
+		if !strings.HasPrefix(u, "http://") && !strings.HasPrefix(u, "https://") {
+			return fmt.Errorf("urls: %q is not an http or https URL", u)
+		}
+	}
+	return nil
+}
+
+// Check implements engine.Action.
+func (a *WaitReady) Check(ctx context.Context, p engine.Probe) (engine.Result, error) {
+	targets, err := a.targets(ctx, p)
+	if err != nil {
+		return engine.Result{}, err
+	}
+	res := engine.Result{}
+	for _, t := range targets {
+		if problem := healthProblem(ctx, p, t.url); problem != "" {
+			res.Changes = append(res.Changes, engine.Change{Subject: t.name, From: problem, To: "healthy"})
+		}
+	}
+	return res, nil
+}
+
+// Apply implements engine.Applier.
+func (a *WaitReady) Apply(ctx context.Context, h engine.Host) error {
+	targets, err := a.targets(ctx, h)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, a.Within.Std())
+	defer cancel()
+	for _, t := range targets {
+		err := poll(ctx, pollInterval, func(ctx context.Context) (bool, string, error) {
+			problem := healthProblem(ctx, h, t.url)
+			return problem == "", problem, nil
+		})
+		if err != nil {
+			return fmt.Errorf("%s is not healthy after %s: %w", t.name, a.Within, err)
+		}
+	}
+	return nil
+}
+
+type target struct{ name, url string }
+
+func (a *WaitReady) targets(ctx context.Context, p engine.Probe) ([]target, error) {
+	var list []target
+	if len(a.Components) > 0 {
+		layout, err := survey(ctx, p)
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range a.Components {
+			if m, ok := layout.Pods.Component(name); ok && m.HealthURL() != "" {
+				list = append(list, target{name, m.HealthURL()})
+			}
+		}
+	}
+	for _, u := range a.URLs {
+		list = append(list, target{u, u})
+	}
+	return list, nil
+}

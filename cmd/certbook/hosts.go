@@ -1,0 +1,139 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+
+	"certbook/engine"
+	"certbook/engine/host"
+	"certbook/schema"
+
+	"github.com/spf13/pflag"
+	"golang.org/x/term"
+)
+
+// connection are the flags that say how hosts are reached.
+type connection struct {
+	acceptNew    bool
+	askSudo      bool
+	sudoPassword string
+	sshConfig    string
+	forks        int
+}
+
+func (o *connection) flags(f *pflag.FlagSet) {
+	f.BoolVar(&o.acceptNew, "accept-new", false, "trust hosts whose key is not known yet and record it; never one whose key has changed")
+	f.BoolVarP(&o.askSudo, "ask-sudo-pass", "K", false, "ask for the sudo password once, on the terminal")
+	f.StringVar(&o.sudoPassword, "sudo-password-file", "", "file whose first line is the sudo password")
+	f.StringVar(&o.sshConfig, "ssh-config", "", "ssh configuration file; ~/.ssh/config when not given, none for none")
+	f.IntVar(&o.forks, "forks", 10, "how many hosts are worked on at once where a play allows it")
+}
+
+// dialer connects to the hosts of an inventory.
+type dialer struct {
+	connection
+	inventory *schema.Inventory
+	secrets   *prompter
+}
+
+// dial connects to the host called name.
+func (d *dialer) dial(ctx context.Context, name string) (engine.Host, error) {
+	h := d.inventory.Hosts[name]
+	s := d.inventory.SSHOf(name)
+	if h.Connection == "local" {
+		return host.Local(ctx, host.LocalOptions{Root: h.Root})
+	}
+	opt := host.SSHOptions{
+		Name: name, Address: h.Address.Value, Port: s.Port, User: s.User.Value,
+		Identity: texts(s.Identity), Jump: texts(s.Jump), KnownHosts: texts(s.KnownHosts),
+		AcceptNew: d.acceptNew, ConfigFile: d.sshConfig, Sudo: sudoMode(s.Sudo),
+		Passphrase: d.secrets.passphrase, SudoPassword: d.secrets.sudo,
+	}
+	if opt.Address == "" {
+		opt.Address = name
+	}
+	if s.ConnectTimeout != nil {
+		opt.ConnectTimeout = s.ConnectTimeout.Std()
+	}
+	if s.KeepAlive != nil {
+		opt.KeepAlive = s.KeepAlive.Std()
+	}
+	if s.CommandTimeout != nil {
+		opt.CommandTimeout = s.CommandTimeout.Std()
+	}
+	return host.Dial(ctx, opt)
+}
+
+func texts(list []schema.Text) []string {
+	var out []string
+	for _, t := range list {
+		out = append(out, t.Value)
+	}
+	return out
+}
+
+func sudoMode(s string) host.SudoMode {
+	switch s {
+	case "always":
+		return host.SudoAlways
+	case "never":
+		return host.SudoNever
+	}
+	return host.SudoAuto
+}
+
+// prompter asks for passwords on the terminal, each once.
+type prompter struct {
+	connection
+	std     streams
+	mu      sync.Mutex
+	answers map[string]string
+}
+
+func newPrompter(c connection, std streams) *prompter {
+	return &prompter{connection: c, std: std, answers: map[string]string{}}
+}
+
+// passphrase asks for the passphrase of a key file.
+func (p *prompter) passphrase(_ context.Context, file string) (string, error) {
+	return p.ask("passphrase of "+file, fmt.Errorf("key %s has a passphrase, and there is no terminal to ask for it; load it into an ssh-agent", file))
+}
+
+// sudo returns the sudo password, one for all hosts.
+func (p *prompter) sudo(_ context.Context, host string) (string, error) {
+	switch {
+	case p.sudoPassword != "":
+		data, err := os.ReadFile(p.sudoPassword)
+		if err != nil {
+			return "", fmt.Errorf("--sudo-password-file: %w", err)
+		}
+		line, _, _ := strings.Cut(string(data), "\n")
+		return strings.TrimSuffix(line, "\r"), nil
+	case p.askSudo:
+		return p.ask("sudo password", errors.New("--ask-sudo-pass: there is no terminal to ask on; use --sudo-password-file"))
+	}
+	return "", fmt.Errorf("sudo on %s wants a password; give --ask-sudo-pass or --sudo-password-file", host)
+}
+
+func (p *prompter) ask(what string, noTerminal error) (string, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if a, ok := p.answers[what]; ok {
+		return a, nil
+	}
+	if p.std.in == nil || !term.IsTerminal(int(p.std.in.Fd())) {
+		return "", noTerminal
+	}
+	fmt.Fprintf(p.std.err, "%s: ", what)
+	secret, err := term.ReadPassword(int(p.std.in.Fd()))
+	fmt.Fprintln(p.std.err)
+	if err != nil {
+		return "", err
+	}
+	p.answers[what] = string(secret)
+	return string(secret), nil
+}

@@ -1,0 +1,12 @@
+// Command certbook renews the certificates of kubeadm control planes: it
+// carries out a playbook on this machine or, over SSH, on an inventory of
+// masters.
+package main
+
+import (
+	"os"
+)
+
+func main() {
+	os.Exit(run(os.Args[1:], streams{in: os.Stdin, out: os.Stdout, err: os.Stderr}))
+}

@@ -1,0 +1,128 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// streams are the program's standard streams: results go to out, progress and
+// errors to err.
+type streams struct {
+	in       *os.File
+	out, err io.Writer
+}
+
+// exitHelp is printed with every command's help.
+const exitHelp = `
+Exit codes:
+  0  as wished
+  1  failed, and the hosts are as before (refused, unreachable, or rolled back and proven)
+  2  wrong usage or an invalid document; nothing was dialled
+  3  attention: something is due (check), changes are pending (plan --detailed-exitcode)
+  4  urgent: something has expired or is not yet valid
+  5  failed, and a person is needed
+  130, 143  interrupted (SIGINT, SIGTERM)
+`
+
+// run carries out one command line and returns its exit code.
+func run(args []string, std streams) int {
+	cmd := rootCommand(std)
+	cmd.SetArgs(args)
+	err := cmd.ExecuteContext(context.Background())
+	return exitCode(std.err, err)
+}
+
+func rootCommand(std streams) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "certbook",
+		Short: "Renew the certificates of kubeadm control planes",
+		Long: `certbook renews the certificates of kubeadm control planes: it carries out a
+YAML playbook of typed actions on this machine or, over SSH, on an inventory of
+masters, proves that the new certificates are in use, and keeps a tamper-evident
+audit log.
+
+  certbook check -i inventory.yaml    how long every certificate lasts
+  certbook plan  -i inventory.yaml    what a renewal would do
+  certbook run   -i inventory.yaml    renew
+`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetIn(std.in)
+	root.SetOut(std.out)
+	root.SetErr(std.err)
+	root.SetUsageTemplate(root.UsageTemplate() + exitHelp)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usageError{fmt.Errorf("%w; see '%s --help'", err, cmd.CommandPath())}
+	})
+	root.CompletionOptions.HiddenDefaultCmd = false
+	root.AddCommand(
+		runCommand(std), planCommand(std), checkCommand(std), lintCommand(std),
+		actionsCommand(std), playbooksCommand(std), schemaCommand(std),
+		auditCommand(std), versionCommand(std),
+	)
+	return root
+}
+
+// usageError is a mistake in the command line or in a document: exit code 2.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+// exitError carries an exit code; its text, when it has one, is printed.
+type exitError struct {
+	code int
+	text string
+}
+
+func (e *exitError) Error() string { return e.text }
+
+// exitCode prints an error and returns the exit code. It is the one place that
+// maps outcomes to codes.
+func exitCode(w io.Writer, err error) int {
+	if err == nil {
+		return 0
+	}
+	var exit *exitError
+	var usage usageError
+	code := 1
+	switch {
+	case errors.As(err, &exit):
+		code = exit.code
+	case errors.As(err, &usage), isCobraUsage(err):
+		code = 2
+	}
+	if text := err.Error(); text != "" {
+		fmt.Fprintf(w, "certbook: %s\n", clean(text))
+	}
+	return code
+}
+
+// isCobraUsage recognises cobra's own complaints about arguments.
+func isCobraUsage(err error) bool {
+	for _, start := range []string{"unknown command", "accepts ", "requires ", "invalid argument"} {
+		if strings.HasPrefix(err.Error(), start) {
+			return true
+		}
+	}
+	return false
+}
+
+// clean takes control characters out of a text that may come from a host,
+// except line ends and tabs.
+func clean(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < 0x20 && r != '\n' && r != '\t' || r == 0x7f || r >= 0x80 && r < 0xa0 {
+			return '?'
+		}
+		return r
+	}, s)
+}

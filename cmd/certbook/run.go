@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"certbook/engine"
+	"certbook/engine/audit"
+	"certbook/engine/report"
+
+	"github.com/spf13/cobra"
+)
+
+func runCommand(std streams) *cobra.Command {
+	s := &session{std: std}
+	var output, runDir string
+	cmd := &cobra.Command{
+		Use:   "run [PLAYBOOK]",
+		Short: "Carry out a playbook; the shipped renew when none is named",
+		Long: `Carries out a playbook: a shipped one by its name (certbook playbooks), or a
+file. On a terminal it first shows the plan and asks; elsewhere it needs --yes.
+
+The first Ctrl-C finishes the present step and stops, the second stops at once.
+The audit log of the run is RUN-DIR/RUN/audit.jsonl.`,
+		Example: `  certbook run --yes
+  certbook run renew -i inventory.yaml
+  certbook run ./mine.yaml -i inventory.yaml -f site.yaml --set renew_before=60d --limit m1`,
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: completePlaybooks,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return s.run(cmd.Context(), playbookName(args), output, runDir)
+		},
+	}
+	s.docs.flags(cmd.Flags())
+	s.conn.flags(cmd.Flags())
+	cmd.Flags().BoolVarP(&s.yes, "yes", "y", false, "do not ask")
+	cmd.Flags().BoolVarP(&s.verbose, "verbose", "v", false, "show every command and every written file")
+	cmd.Flags().StringVarP(&output, "output", "o", "text", "what to print at the end: text or json")
+	cmd.Flags().StringVar(&runDir, "run-dir", defaultRunDir(), "directory that holds one directory per run")
+	return cmd
+}
+
+func playbookName(args []string) string {
+	if len(args) == 0 {
+		return "renew"
+	}
+	return args[0]
+}
+
+// defaultRunDir is where runs leave their logs.
+func defaultRunDir() string {
+	if os.Geteuid() == 0 {
+		return "/var/lib/certbook/runs"
+	}
+	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "certbook", "runs")
+	}
+	if home, err := os.UserHomeDir(); err == nil {
+		return filepath.Join(home, ".local", "state", "certbook", "runs")
+	}
+	return "certbook-runs"
+}
+
+func (s *session) run(ctx context.Context, playbook, output, runDir string) error {
+	if err := oneOf("--output", output, "text", "json"); err != nil {
+		return err
+	}
+	l, err := s.docs.load(playbook)
+	if err != nil {
+		return err
+	}
+	plan, err := l.compile(s.actions(), false)
+	if err != nil {
+		return err
+	}
+	if !s.yes {
+		if err := s.confirmRun(ctx, l); err != nil {
+			return err
+		}
+	}
+	_, err = s.carryOut(ctx, l, plan, output, runDir)
+	return err
+}
+
+// confirmRun shows the plan and asks whether to carry it out.
+func (s *session) confirmRun(ctx context.Context, l *loaded) error {
+	if !s.terminal() {
+		return usageError{errors.New("there is no terminal to ask on; look at the plan with 'certbook plan', then give --yes")}
+	}
+	plan, err := l.compile(s.actions(), true)
+	if err != nil {
+		return err
+	}
+	rep := s.execute(ctx, l, plan, func(engine.Event) error { return nil })
+	report.Plan(s.std.err, rep, s.style(s.std.err))
+	if rep.Err != nil {
+		return s.outcome(rep)
+	}
+	yes, err := s.ask(ctx, "Carry this out?")
+	if err != nil {
+		return err
+	}
+	if !yes {
+		return &exitError{code: 1, text: "not carried out"}
+	}
+	return nil
+}
+
+// carryOut runs a plan with its audit log and prints the result.
+func (s *session) carryOut(ctx context.Context, l *loaded, plan *engine.Plan, output, runDir string) (*engine.Report, error) {
+	dir := filepath.Join(runDir, plan.Run.ID)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("--run-dir: %w", err)
+	}
+	logFile := filepath.Join(dir, "audit.jsonl")
+	log, err := audit.Create(logFile)
+	if err != nil {
+		return nil, err
+	}
+	progress := &report.Progress{Style: s.style(s.std.err), W: s.std.err}
+	rep := s.execute(ctx, l, plan, func(e engine.Event) error {
+		if err := log.Write(e); err != nil {
+			return err
+		}
+		progress.Emit(e)
+		return nil
+	})
+	closeErr := log.Close()
+	if output == "json" {
+		err = report.JSON(s.std.out, rep)
+	} else {
+		report.Result(s.std.out, rep, s.style(s.std.out))
+	}
+	fmt.Fprintf(s.std.err, "audit log: %s\n", logFile)
+	if outcome := s.outcome(rep); outcome != nil {
+		return rep, outcome
+	}
+	return rep, errors.Join(err, closeErr)
+}
+
+func oneOf(flag, value string, allowed ...string) error {
+	for _, a := range allowed {
+		if a == value {
+			return nil
+		}
+	}
+	return usageError{fmt.Errorf("%s %s: want one of %v", flag, value, allowed)}
+}

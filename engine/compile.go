@@ -1,0 +1,337 @@
+package engine
+
+import (
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+
+	"certbook/schema"
+
+	"github.com/expr-lang/expr"
+	"github.com/expr-lang/expr/types"
+	"gopkg.in/yaml.v3"
+)
+
+// Compiler turns documents into a Plan.
+type Compiler struct {
+	Registry  Registry
+	Facts     any // zero value of the struct that Runner.Gather returns; nil for none
+	Playbook  *schema.Playbook
+	Overlays  []*schema.Overlay
+	Inventory *schema.Inventory
+	Set       map[string]schema.Value // variables that win over all others
+	Limit     schema.Hosts            // the only hosts to work on; nil for all
+	Run       RunInfo
+}
+
+// Compile checks every step for every host and returns the plan, or all
+// mistakes at once.
+func (c Compiler) Compile() (*Plan, error) {
+	playbook := c.Playbook
+	for _, o := range c.Overlays {
+		var err error
+		if playbook, err = playbook.With(o); err != nil {
+			return nil, err
+		}
+	}
+	b := &builder{Compiler: c, playbook: playbook, plan: &Plan{
+		Name: playbook.Name.Value, Run: c.Run, Hosts: map[string]PlannedHost{},
+		Documents: c.documents(), registry: c.Registry, facts: c.Facts,
+	}}
+	b.hosts()
+	b.specs = b.stepSpecs()
+	limit := b.limit()
+	for _, play := range playbook.Plays {
+		b.play(play, limit)
+	}
+	if err := b.d.Err(); err != nil {
+		return nil, err
+	}
+	return b.plan, nil
+}
+
+func (c Compiler) documents() map[string]string {
+	docs := map[string]string{c.Playbook.Source.Name: c.Playbook.Source.SHA256()}
+	for _, o := range c.Overlays {
+		docs[o.Source.Name] = o.Source.SHA256()
+	}
+	docs[c.Inventory.Source.Name] = c.Inventory.Source.SHA256()
+	return docs
+}
+
+type builder struct {
+	Compiler
+	playbook *schema.Playbook
+	plan     *Plan
+	specs    map[string]Spec // by step id
+	seen     types.Map       // the steps that come before the present one
+	d        schema.Diagnostics
+}
+
+// hosts computes the variables of every host.
+func (b *builder) hosts() {
+	for _, name := range sortedKeys(b.Inventory.Hosts) {
+		h := PlannedHost{Name: name, Groups: b.Inventory.GroupsOf(name), address: b.Inventory.Hosts[name].Address.Value}
+		if h.address == "" {
+			h.address = name
+		}
+		raw := maps.Clone(b.playbook.Vars)
+		if raw == nil {
+			raw = map[string]schema.Value{}
+		}
+		maps.Copy(raw, b.Inventory.VarsOf(name))
+		maps.Copy(raw, b.Set)
+		host := h.hostValues()
+		delete(host, "vars")
+		h.Vars = resolveVariables(raw, host, b.Run.values(), &b.d)
+		b.plan.Hosts[name] = h
+	}
+	b.unknownSet()
+}
+
+// unknownSet reports --set of a variable that nothing declares: a typing
+// error would otherwise be silent.
+func (b *builder) unknownSet() {
+	known := maps.Clone(b.playbook.Vars)
+	if known == nil {
+		known = map[string]schema.Value{}
+	}
+	for name := range b.Inventory.Hosts {
+		maps.Copy(known, b.Inventory.VarsOf(name))
+	}
+	for name, v := range b.Set {
+		if _, ok := known[name]; !ok {
+			b.d.Add(v.Pos(), "no variable %q in playbook %q%s", name, b.playbook.Name.Value, schema.Suggest(name, sortedKeys(known)))
+		}
+	}
+}
+
+func (b *builder) stepSpecs() map[string]Spec {
+	specs := map[string]Spec{}
+	for _, s := range b.playbook.Steps() {
+		spec, ok := b.Registry[s.Action.Value]
+		if !ok {
+			names := sortedKeys(b.Registry)
+			hint := schema.Suggest(s.Action.Value, names)
+			if hint == "" {
+				hint = "; 'certbook actions' lists them"
+			}
+			b.d.Add(s.Action.Pos, "unknown action %q%s", s.Action.Value, hint)
+			continue
+		}
+		specs[s.ID.Value] = spec
+	}
+	return specs
+}
+
+func (b *builder) limit() map[string]bool {
+	if b.Limit == nil {
+		return nil
+	}
+	set := map[string]bool{}
+	for _, h := range b.Inventory.Select(b.Limit, &b.d) {
+		set[h] = true
+	}
+	if len(set) == 0 && b.d.Empty() {
+		b.d.Add(schema.Pos{}, "--limit %s leaves no host", b.Limit)
+	}
+	return set
+}
+
+func (b *builder) play(play schema.Play, limit map[string]bool) {
+	out := PlannedPlay{Name: play.Name.Value, OnFailure: play.OnFailure}
+	hosts := b.Inventory.Select(play.Hosts, &b.d)
+	if len(hosts) == 0 && b.d.Empty() {
+		b.d.Add(play.Hosts[0].Pos, "play %q has no host: %s of inventory %s is empty", play.Name.Value, play.Hosts, b.Inventory.Source.Name)
+	}
+	hosts = slices.DeleteFunc(hosts, func(h string) bool { return limit != nil && !limit[h] })
+	size := play.Serial.Size(len(hosts))
+	for batch := range slices.Chunk(hosts, size) {
+		out.Batches = append(out.Batches, slices.Clone(batch))
+	}
+	out.Steps = b.steps(play.Steps, hosts)
+	out.Finally = b.steps(play.Finally, hosts)
+	b.plan.Plays = append(b.plan.Plays, out)
+}
+
+func (b *builder) steps(steps []schema.Step, hosts []string) []PlannedStep {
+	var list []PlannedStep
+	for _, s := range steps {
+		spec, ok := b.specs[s.ID.Value]
+		if !ok {
+			continue
+		}
+		p := PlannedStep{
+			ID: s.ID.Value, Name: s.Name, Action: s.Action.Value, Off: s.Off, Timeout: s.Timeout.Std(),
+			spec: spec, pos: s.ID.Pos, hosts: map[string]*boundStep{}, Retry: schema.Retry{Attempts: 1, Backoff: 1},
+		}
+		if s.Retry != nil {
+			p.Retry = *s.Retry
+		}
+		for _, h := range hosts {
+			p.hosts[h] = b.bind(s, spec, h)
+		}
+		if len(hosts) == 0 { // left out by --limit: check it all the same
+			for _, h := range sortedKeys(b.plan.Hosts)[:1] {
+				b.bind(s, spec, h)
+			}
+		}
+		list = append(list, p)
+		if b.seen == nil {
+			b.seen = types.Map{}
+		}
+		b.seen[s.ID.Value] = stepTypes(spec.Outputs)
+	}
+	return list
+}
+
+// environment returns the types that the expressions of a step see.
+func (b *builder) environment(host string) types.Map {
+	steps := maps.Clone(b.seen)
+	if steps == nil {
+		steps = types.Map{}
+	}
+	all := types.Map{}
+	for id, spec := range b.specs {
+		all[id] = stepTypes(spec.Outputs)
+	}
+	hosts := types.Map{}
+	for name, h := range b.plan.Hosts {
+		t := h.hostTypes()
+		t["steps"] = all
+		hosts[name] = t
+	}
+	var facts types.Type = types.Map{}
+	if b.Facts != nil {
+		facts = typeOf(reflect.TypeOf(b.Facts))
+	}
+	h := b.plan.Hosts[host]
+	return types.Map{"vars": typesOfValues(h.Vars), "host": h.hostTypes(), "facts": facts, "steps": steps, "hosts": hosts, "run": runTypes}
+}
+
+// bind checks a step for one host and computes what is known of it.
+func (b *builder) bind(s schema.Step, spec Spec, host string) *boundStep {
+	out := &boundStep{}
+	env := b.environment(host)
+	if s.When != nil {
+		out.when = b.condition(*s.When, env)
+	}
+	if s.Retry != nil && s.Retry.Until != nil {
+		own := maps.Clone(env)
+		steps := maps.Clone(env["steps"].(types.Map))
+		steps[s.ID.Value] = stepTypes(spec.Outputs)
+		own["steps"] = steps
+		out.until = b.condition(*s.Retry.Until, own)
+	}
+	b.arguments(s, spec, host, env, out)
+	return out
+}
+
+func (b *builder) condition(t schema.Text, env types.Map) *expression {
+	return compileExpression(t.Value, t.Pos, env, &b.d, expr.AsBool())
+}
+
+// arguments interpolates what is known now and decodes the result into a
+// scratch action, which finds every mistake in names and types.
+func (b *builder) arguments(s schema.Step, spec Spec, host string, env types.Map, out *boundStep) {
+	values := map[string]any{"vars": b.plan.Hosts[host].Vars, "host": b.plan.Hosts[host].hostValues(), "run": b.Run.values()}
+	var pending *expression
+	late := map[*yaml.Node]reflect.Type{}
+	eval := func(code string, pos schema.Pos) (any, bool) {
+		e := compileExpression(code, pos, env, &b.d)
+		pending = e
+		if e == nil {
+			return nil, true // already reported; null is refused or ignored below
+		}
+		out.exprs[code] = e
+		if !e.static() {
+			return nil, false
+		}
+		v, err := e.eval(values)
+		if err != nil {
+			b.d.Add(pos, "%v", err)
+		}
+		return v, true
+	}
+	later := func(v schema.Value) *yaml.Node {
+		n := *v.Node
+		var t reflect.Type
+		if pieces, _ := split(v.Node.Value); len(pieces) != 1 {
+			t = reflect.TypeFor[string]()
+		} else if pending != nil {
+			t = pending.typ
+		}
+		late[&n] = t
+		return &n
+	}
+	out.args, out.exprs = withDefaults(s, spec), map[string]*expression{}
+	known := map[string]schema.Value{}
+	before := b.d.Len()
+	for name, v := range out.args {
+		known[name] = interpolate(v, eval, later, &b.d)
+	}
+	if b.d.Len() > before {
+		return
+	}
+	decoder := schema.Decoder{Deferred: func(n *yaml.Node) (reflect.Type, bool) { t, ok := late[n]; return t, ok }}
+	action := spec.New()
+	decoder.Arguments(known, s.Action.Pos, action)
+	if decoder.Empty() && len(late) == 0 {
+		if v, ok := action.(Validator); ok {
+			if err := v.Validate(); err != nil {
+				decoder.Add(s.ID.Pos, "step %q: %v", s.ID.Value, err)
+			}
+		}
+	}
+	b.d.Append(&decoder.Diagnostics)
+}
+
+// withDefaults returns a step's arguments, with the action's defaults for what
+// is not given.
+func withDefaults(s schema.Step, spec Spec) map[string]schema.Value {
+	args := map[string]schema.Value{}
+	for name, v := range s.With {
+		if !v.IsNull() {
+			args[name] = v
+		}
+	}
+	near := &yaml.Node{Line: s.Action.Pos.Line, Column: s.Action.Pos.Column}
+	for _, f := range schema.Fields(reflect.TypeOf(spec.New()).Elem()) {
+		if _, given := args[f.Name]; f.Default != "" && !given {
+			args[f.Name] = schema.Value{Node: f.DefaultNode(near), Source: s.Action.Pos.Source}
+		}
+	}
+	return args
+}
+
+// action makes the step's action for a host with the values of env.
+func (s *PlannedStep) action(host string, env map[string]any) (Action, error) {
+	bound := s.hosts[host]
+	var d schema.Decoder
+	var failure error
+	args := map[string]schema.Value{}
+	for name, v := range bound.args {
+		args[name] = interpolate(v, func(code string, _ schema.Pos) (any, bool) {
+			v, err := bound.exprs[code].eval(env)
+			if err != nil && failure == nil {
+				failure = err
+			}
+			return v, true
+		}, func(v schema.Value) *yaml.Node { return v.Node }, &d.Diagnostics)
+	}
+	if failure != nil {
+		return nil, failure
+	}
+	action := s.spec.New()
+	d.Arguments(args, s.pos, action)
+	if err := d.Err(); err != nil {
+		return nil, fmt.Errorf("arguments: %v", err)
+	}
+	if v, ok := action.(Validator); ok {
+		if err := v.Validate(); err != nil {
+			return nil, fmt.Errorf("arguments: %v", err)
+		}
+	}
+	return action, nil
+}

@@ -1,0 +1,89 @@
+package engine
+
+import "time"
+
+// Kind says what an Event is about.
+type Kind string
+
+// The kinds of events, in the order in which a run brings them.
+const (
+	RunStarted      Kind = "run-started"
+	PlayStarted     Kind = "play-started"
+	BatchStarted    Kind = "batch-started"
+	HostConnected   Kind = "host-connected"
+	HostUnreachable Kind = "host-unreachable"
+	StepStarted     Kind = "step-started"
+	StepSkipped     Kind = "step-skipped" // its condition is false, or an overlay turned it off
+	StepPending     Kind = "step-pending" // plan: it hangs on something that the plan withholds
+	StepPlanned     Kind = "step-planned" // plan: Changes would be made
+	StepOK          Kind = "step-ok"      // nothing to change
+	StepIntent      Kind = "step-intent"  // Changes are about to be made
+	StepChanged     Kind = "step-changed" // Done is proven
+	StepRetry       Kind = "step-retry"
+	StepFailed      Kind = "step-failed"
+	StepReverted    Kind = "step-reverted"
+	RevertFailed    Kind = "revert-failed"
+	CommandRun      Kind = "command"
+	FileWritten     Kind = "file-written"
+	HostFinished    Kind = "host-finished"
+	Interrupted     Kind = "interrupted"
+	RunFinished     Kind = "run-finished"
+)
+
+// Durable reports whether an event of this kind must be on stable storage
+// before the run goes on.
+func (k Kind) Durable() bool {
+	switch k {
+	case RunStarted, StepIntent, StepChanged, StepFailed, StepReverted, RevertFailed, HostFinished, Interrupted, RunFinished:
+		return true
+	}
+	return false
+}
+
+// Event is one fact about a run. It never holds a secret.
+type Event struct {
+	Time     time.Time      `json:"time"`
+	Kind     Kind           `json:"event"`
+	Run      string         `json:"run"`
+	Play     string         `json:"play,omitempty"`
+	Host     string         `json:"host,omitempty"`
+	Step     string         `json:"step,omitempty"`
+	Action   string         `json:"action,omitempty"`
+	Attempt  int            `json:"attempt,omitempty"` // from 1
+	Message  string         `json:"message,omitempty"`
+	Error    string         `json:"error,omitempty"`
+	Changes  []Change       `json:"changes,omitempty"` // planned or intended
+	Done     []Change       `json:"done,omitempty"`    // made and proven
+	Warnings []string       `json:"warnings,omitempty"`
+	Argv     string         `json:"argv,omitempty"` // of a command, secrets masked
+	Code     int            `json:"code,omitempty"` // its exit status
+	Path     string         `json:"path,omitempty"` // of a written file
+	Millis   int64          `json:"ms,omitempty"`   // duration in milliseconds
+	Hosts    []string       `json:"hosts,omitempty"`
+	Left     []string       `json:"left,omitempty"` // what was not done: host/step
+	Outcome  Outcome        `json:"outcome,omitempty"`
+	Origin   *Origin        `json:"origin,omitempty"` // on run-started
+	Outputs  map[string]any `json:"-"`                // of a step, for views
+}
+
+// Origin says who runs what from where.
+type Origin struct {
+	User      string            `json:"user"`
+	Machine   string            `json:"machine"`
+	Version   string            `json:"version"`
+	Playbook  string            `json:"playbook"`
+	Documents map[string]string `json:"documents"` // name to SHA-256
+	Plan      bool              `json:"plan,omitempty"`
+}
+
+// Outcome is how a run, or a host in it, ended.
+type Outcome string
+
+// The outcomes. For a run they decide the exit code.
+const (
+	OutcomeOK          Outcome = "ok"          // as wished
+	OutcomeUnchanged   Outcome = "unchanged"   // failed before anything was changed
+	OutcomeReverted    Outcome = "reverted"    // failed, and everything is as before, proven
+	OutcomePartial     Outcome = "partial"     // failed, and a person is needed
+	OutcomeInterrupted Outcome = "interrupted" // stopped on request
+)

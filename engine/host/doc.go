@@ -1,0 +1,24 @@
+// Package host implements engine.Host: the machine Certbook runs on (Local)
+// and a machine that is reached over SSH (Dial).
+//
+// There is one implementation, Host. It knows what it means to read, to write
+// and to prove something on a machine, and says it in constant POSIX shell
+// scripts: values reach them only as positional arguments and on standard
+// input. Below it lies a transport, which can start a program and connect to
+// an address, and nothing else. A program is started either directly (the
+// local machine) or by way of a wrapper, which sets the environment, ends the
+// program when the connection is gone, and may be started by sudo.
+//
+//	Host   ReadFiles WriteFile Install ReadSecret PublicKeys Exec Handshake Get
+//	  |
+//	wrapper (wrap.go), sudo (sudo.go)
+//	  |
+//	transport: local (os/exec) | ssh (x/crypto/ssh, one connection, bounded sessions)
+//
+// A machine needs a POSIX sh, GNU coreutils and any awk; a machine behind SSH
+// also openssl, when PublicKeys is asked for. Nothing is installed on it.
+//
+// Private keys, tokens and passwords are taken out of what ReadFiles returns
+// by the script on the machine (readfiles.go), and looked for a second time
+// on arrival (redact.go).
+package host

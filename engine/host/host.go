@@ -1,0 +1,206 @@
+package host
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"certbook/engine"
+)
+
+var _ engine.Host = (*Host)(nil)
+
+// Host is a machine. Its methods may be called concurrently.
+type Host struct {
+	name    string
+	user    string
+	t       transport
+	root    string   // prefix of every path, "" for "/"
+	env     []string // of every command
+	direct  bool     // programs are started by the transport itself, without the wrapper
+	sudo    *sudo    // nil: as the login user
+	timeout time.Duration
+}
+
+// Path returns where p lies on the machine.
+func (h *Host) Path(p string) string {
+	if h.root == "" {
+		return p
+	}
+	return h.root + path.Join("/", p)
+}
+
+// unroot is the reverse of Path.
+func (h *Host) unroot(p string) string {
+	if h.root == "" {
+		return p
+	}
+	if rest, ok := strings.CutPrefix(p, h.root); ok && strings.HasPrefix(rest, "/") {
+		return rest
+	}
+	return p
+}
+
+// Close ends the connection.
+func (h *Host) Close() error { return h.t.close() }
+
+// Now returns the machine's clock.
+func (h *Host) Now(ctx context.Context) (time.Time, error) {
+	out, err := h.Exec(ctx, engine.Command{Argv: []string{"date", "-u", "+%s.%N"}})
+	if err != nil {
+		return time.Time{}, fmt.Errorf("clock: %w", err)
+	}
+	t, err := parseTime(strings.TrimSpace(string(out.Stdout)))
+	if err != nil {
+		return time.Time{}, fmt.Errorf("clock: date printed %q", out.Stdout)
+	}
+	return t, nil
+}
+
+// parseTime reads seconds.nanoseconds, as GNU date and stat print them.
+func parseTime(s string) (time.Time, error) {
+	sec, frac, _ := strings.Cut(s, ".")
+	n, err := strconv.ParseInt(sec, 10, 64)
+	if err != nil {
+		return time.Time{}, err
+	}
+	ns := int64(0)
+	if frac != "" {
+		ns, err = strconv.ParseInt((frac + "000000000")[:9], 10, 64)
+	}
+	return time.Unix(n, ns).UTC(), err
+}
+
+// Query runs a command that changes nothing.
+func (h *Host) Query(ctx context.Context, c engine.Command) (engine.Output, error) {
+	return h.Exec(ctx, c)
+}
+
+// redirectScript runs a program with its output in a file that only the owner
+// may read.
+const redirectScript = `
+(umask 077 && : >>"$1" && chmod 600 -- "$1" && : >"$1") || exit 125
+out=$1
+shift
+exec "$@" >"$out"
+`
+
+var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*=`)
+
+// Exec runs a command and waits for it.
+func (h *Host) Exec(ctx context.Context, c engine.Command) (engine.Output, error) {
+	if len(c.Argv) == 0 || c.Argv[0] == "" {
+		return engine.Output{Code: -1}, errors.New("a command without a program")
+	}
+	if strings.HasPrefix(c.Argv[0], "-") {
+		return engine.Output{Code: -1}, fmt.Errorf("%q is not the name of a program", c.Argv[0])
+	}
+	for _, e := range c.Env {
+		if !envName.MatchString(e) {
+			return engine.Output{Code: -1}, fmt.Errorf("%s: environment: %q is not NAME=value", c, e)
+		}
+	}
+	argv := c.Argv
+	if c.Stdout != "" {
+		argv = append([]string{"sh", "-c", redirectScript, "sh", h.Path(c.Stdout)}, argv...)
+	}
+	out, err := h.run(ctx, argv, c.Env, c.Stdin, engine.MaxOutput)
+	if err != nil {
+		return out, fmt.Errorf("%s: %w", c, err)
+	}
+	if out.Code != 0 {
+		return out, &engine.ExitError{Command: c.String(), Code: out.Code, Stderr: tail(out, c.Mask)}
+	}
+	return out, nil
+}
+
+// tail returns the last lines that a command printed, at most 2 KiB.
+func tail(out engine.Output, mask []string) string {
+	const most = 2 << 10
+	b := bytes.TrimSpace(out.Stderr)
+	if len(b) == 0 {
+		b = bytes.TrimSpace(out.Stdout)
+	}
+	s := string(b)
+	for _, m := range mask {
+		if m != "" {
+			s = strings.ReplaceAll(s, m, "***")
+		}
+	}
+	if len(s) > most {
+		s = s[len(s)-most:]
+		if i := strings.IndexByte(s, '\n'); i >= 0 {
+			s = s[i+1:]
+		}
+	}
+	return s
+}
+
+// script runs a constant shell script. Its failure is an error with the last
+// line that it printed on standard error.
+func (h *Host) script(ctx context.Context, text string, stdin []byte, limit int, args ...string) ([]byte, error) {
+	for _, a := range args {
+		if strings.ContainsRune(a, 0) {
+			return nil, fmt.Errorf("%q holds a NUL byte", a)
+		}
+	}
+	out, err := h.run(ctx, append([]string{"sh", "-c", text, "sh"}, args...), nil, stdin, limit)
+	if err != nil {
+		return nil, err
+	}
+	if out.Code != 0 {
+		lines := strings.Split(strings.TrimSpace(string(out.Stderr)), "\n")
+		if last := lines[len(lines)-1]; last != "" {
+			return nil, errors.New(last)
+		}
+		return nil, fmt.Errorf("exit status %d", out.Code)
+	}
+	return out.Stdout, nil
+}
+
+// run runs a program by the way that this machine needs.
+func (h *Host) run(ctx context.Context, argv, env []string, stdin []byte, limit int) (engine.Output, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	if h.timeout > 0 {
+		late := fmt.Errorf("not finished after %v", h.timeout)
+		c, stop := context.WithTimeoutCause(ctx, h.timeout, late)
+		defer stop()
+		ctx = c
+	}
+	full := func() { cancel(fmt.Errorf("printed more than %d bytes", limit)) }
+	stdout := &bounded{limit: limit, full: full}
+	stderr := &bounded{limit: min(limit, engine.MaxOutput), full: full}
+	p := process{stdout: stdout, stderr: stderr}
+	all := append(append([]string{}, h.env...), env...)
+	if len(stdin) > 0 {
+		p.feed = func(w io.Writer, _ <-chan struct{}) error { _, err := w.Write(stdin); return err }
+	}
+	var code int
+	var err error
+	switch {
+	case h.direct:
+		p.argv, p.env = argv, all
+		code, err = h.t.run(ctx, p)
+	case h.sudo != nil:
+		code, err = h.sudo.run(ctx, h.t, argv, all, stdin, p)
+	default:
+		p.argv, p.hold = wrap(argv, all, len(stdin), false), true
+		code, err = h.t.run(ctx, p)
+	}
+	out := engine.Output{Code: code}
+	var tooMuch, tooLoud bool
+	out.Stdout, tooMuch = stdout.bytes()
+	out.Stderr, tooLoud = stderr.bytes()
+	if err == nil && (tooMuch || tooLoud || code != 0 && ctx.Err() != nil) {
+		out.Code, err = -1, context.Cause(ctx)
+	}
+	return out, err
+}

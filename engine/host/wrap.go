@@ -1,0 +1,70 @@
+package host
+
+import "strconv"
+
+// extraPath is searched after the PATH that a machine gives to a command: a
+// login over SSH and sudo often leave out where kubeadm and crictl lie.
+const extraPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/opt/bin"
+
+// ready is what the wrapper prints first when it was asked to say that sudo
+// has let it through.
+const ready = "\x01certbook-ready\n"
+
+// wrapScript runs a program with an environment and n bytes of standard
+// input, and watches standard input after these: it ends when the connection
+// does, or when the other side closes it, and then the process group is ended.
+//
+//	sh -c wrapScript sh SAY N NAME=value... -- PROGRAM ARG...
+//
+// The left side of the pipe is the watcher. It says its process id, so that
+// the right side can end it; SIGPIPE is the signal that no shell reports.
+const wrapScript = `
+if [ -n "$1" ]; then printf '\001certbook-ready\n'; fi
+n=$2
+shift 2
+PATH=$PATH:` + extraPath + ` LC_ALL=C LANG=C
+export PATH LC_ALL LANG
+while [ "$1" != -- ]; do
+	export "$1"
+	shift
+done
+shift
+command -v "$1" >/dev/null 2>&1 || {
+	printf '%s: command not found in PATH=%s\n' "$1" "$PATH" >&2
+	exit 127
+}
+exec 3<&0
+{
+	read -r pid comm state ppid group rest </proc/self/stat
+	echo "$pid"
+	if [ "$n" != 0 ]; then head -c "$n" <&3; fi
+	exec >/dev/null 2>&1
+	read -r rest <&3
+	trap '' TERM
+	if [ "$group" -gt 1 ]; then
+		kill -s TERM -- "-$group"
+		sleep 5
+		kill -s KILL -- "-$group"
+	fi
+} | {
+	exec 3<&-
+	read -r watcher
+	"$@"
+	code=$?
+	exec </dev/null
+	kill -s PIPE "$watcher"
+	exit $code
+}
+`
+
+// wrap returns the argv that runs argv through wrapScript.
+func wrap(argv, env []string, stdin int, say bool) []string {
+	mark := ""
+	if say {
+		mark = "1"
+	}
+	w := []string{"sh", "-c", wrapScript, "sh", mark, strconv.Itoa(stdin)}
+	w = append(w, env...)
+	w = append(w, "--")
+	return append(w, argv...)
+}

@@ -1,0 +1,104 @@
+package engine
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+)
+
+// How patient a rollback is: longer than the steps it undoes, as nothing is
+// behind it.
+const (
+	rollbackTimeout = 10 * time.Minute
+	followAttempts  = 3
+	followPause     = 5 * time.Second
+)
+
+// readOnly hides everything of a host but its Probe: a type assertion back to
+// Host fails.
+type readOnly struct{ Probe }
+
+// recorder is a host whose commands and writes become events.
+type recorder struct {
+	Host
+	s *stepRun
+}
+
+func (r *recorder) command(c Command, run func() (Output, error)) (Output, error) {
+	started := r.s.Now()
+	out, err := run()
+	e := Event{Kind: CommandRun, Argv: c.String(), Code: out.Code, Attempt: r.s.attempt, Millis: r.s.Now().Sub(started).Milliseconds()}
+	if err != nil {
+		e.Error = mask(err.Error(), c.Mask)
+	}
+	r.s.event(e)
+	return out, err
+}
+
+// Query implements Probe.
+func (r *recorder) Query(ctx context.Context, c Command) (Output, error) {
+	return r.command(c, func() (Output, error) { return r.Host.Query(ctx, c) })
+}
+
+// Exec implements Host.
+func (r *recorder) Exec(ctx context.Context, c Command) (Output, error) {
+	return r.command(c, func() (Output, error) { return r.Host.Exec(ctx, c) })
+}
+
+// WriteFile implements Host.
+func (r *recorder) WriteFile(ctx context.Context, path string, data []byte, opt FileOptions) error {
+	return r.written(path, r.Host.WriteFile(ctx, path, data, opt))
+}
+
+// Install implements Host.
+func (r *recorder) Install(ctx context.Context, src, dst string, opt FileOptions) error {
+	return r.written(dst, r.Host.Install(ctx, src, dst, opt))
+}
+
+func (r *recorder) written(path string, err error) error {
+	e := Event{Kind: FileWritten, Path: path, Attempt: r.s.attempt}
+	if err != nil {
+		e.Error = err.Error()
+	}
+	r.s.event(e)
+	return err
+}
+
+func mask(s string, secrets []string) string {
+	for _, m := range secrets {
+		if m != "" {
+			s = strings.ReplaceAll(s, m, "***")
+		}
+	}
+	return s
+}
+
+// foresight is a probe of a plan: files that earlier steps would write are
+// marked as pending.
+type foresight struct {
+	Probe
+	pending map[string]string // path to step
+	seen    []string          // the steps whose pending files were read
+}
+
+// ReadFiles implements Probe.
+func (f *foresight) ReadFiles(ctx context.Context, patterns ...string) ([]File, error) {
+	files, err := f.Probe.ReadFiles(ctx, patterns...)
+	for i := range files {
+		step, ok := f.pending[files[i].Path]
+		if !ok {
+			step, ok = f.pending[files[i].Target]
+		}
+		if !ok {
+			continue
+		}
+		files[i].Pending = true
+		if !slices.Contains(f.seen, step) {
+			f.seen = append(f.seen, step)
+		}
+	}
+	return files, err
+}
+
+func (f *foresight) steps() string { return strings.Join(f.seen, ", ") }

@@ -1,0 +1,90 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"slices"
+)
+
+// rollback brings a host back to where its batch began: the steps that were
+// applied are reverted in reverse order, then what follows from the files they
+// wrote (Follower) is checked and applied again in forward order. An interrupt
+// does not stop it.
+func (x *execution) rollback(ctx context.Context, p *PlannedPlay, h *hostState) {
+	if h.host == nil || !slices.ContainsFunc(h.applied, func(a *appliedStep) bool { return !a.kept }) {
+		return
+	}
+	ctx = context.WithoutCancel(ctx)
+	if h.err == nil {
+		h.err = fmt.Errorf("another host of the batch failed")
+	}
+	failed := false
+	for _, a := range slices.Backward(h.applied) {
+		reverter, ok := a.action.(Reverter)
+		if a.kept || !ok {
+			continue
+		}
+		if !x.revert(ctx, p, h, a, reverter) {
+			failed = true
+		}
+	}
+	for _, a := range h.applied {
+		if follower, ok := a.action.(Follower); ok && !a.kept {
+			if !x.follow(ctx, p, h, a, follower) {
+				failed = true
+			}
+		}
+	}
+	for _, a := range h.applied {
+		if !a.kept && !undoable(a.action) {
+			failed = true
+		}
+	}
+	h.dirty = failed || slices.ContainsFunc(h.applied, func(a *appliedStep) bool { return a.kept && !waits(a.action) })
+}
+
+// undoable reports whether nothing of an applied action is left after a
+// rollback.
+func undoable(a Applier) bool {
+	_, reverts := a.(Reverter)
+	_, follows := a.(Follower)
+	return reverts || follows || waits(a)
+}
+
+func waits(a Applier) bool {
+	_, ok := a.(Waiter)
+	return ok
+}
+
+func (x *execution) revert(ctx context.Context, p *PlannedPlay, h *hostState, a *appliedStep, reverter Reverter) bool {
+	s := &stepRun{execution: x, play: p, step: a.step, h: h, started: x.Now()}
+	ctx, cancel := context.WithTimeout(ctx, max(a.step.Timeout, rollbackTimeout))
+	defer cancel()
+	if err := reverter.Revert(ctx, &recorder{Host: h.host, s: s}); err != nil {
+		s.event(Event{Kind: RevertFailed, Error: err.Error(), Millis: x.Now().Sub(s.started).Milliseconds()})
+		return false
+	}
+	x.mu.Lock()
+	h.results[a.step.ID] = &stepResult{status: statusReverted}
+	x.mu.Unlock()
+	s.event(Event{Kind: StepReverted, Millis: x.Now().Sub(s.started).Milliseconds()})
+	return true
+}
+
+// follow brings what follows from files in line with the files as they are
+// now, with the step's own retries.
+func (x *execution) follow(ctx context.Context, p *PlannedPlay, h *hostState, a *appliedStep, f Follower) bool {
+	s := &stepRun{execution: x, play: p, step: a.step, h: h, started: x.Now()}
+	var err error
+	for s.attempt = 1; s.attempt <= max(a.step.Retry.Attempts, followAttempts); s.attempt++ {
+		if _, _, err = s.once(ctx, f); err == nil {
+			s.event(Event{Kind: StepReverted, Attempt: s.attempt, Millis: x.Now().Sub(s.started).Milliseconds()})
+			return true
+		}
+		if x.Sleep(ctx, followPause) != nil {
+			break
+		}
+	}
+	s.event(Event{Kind: RevertFailed, Attempt: s.attempt, Error: err.Error(), Millis: x.Now().Sub(s.started).Milliseconds()})
+	return false
+}

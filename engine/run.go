@@ -1,0 +1,349 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-multierror"
+)
+
+// Runner carries out plans. Its fields are its whole world.
+type Runner struct {
+	// Dial connects to a host of the plan, once per run and host.
+	Dial func(ctx context.Context, name string) (Host, error)
+
+	// Gather reads a host's facts after connecting; nil for none.
+	Gather func(ctx context.Context, p Probe) (any, error)
+
+	// Emit receives every event, one at a time, in order. When it fails the run
+	// stops: what cannot be recorded is not done.
+	Emit func(Event) error
+
+	Now   func() time.Time
+	Sleep func(ctx context.Context, d time.Duration) error
+	Rand  func() float64 // 0 to 1, for jitter
+
+	Forks int // hosts worked on at once; 0 is 10
+
+	// Stop, when closed, ends the run after the steps that are being carried
+	// out. Cancelling the context ends it at once.
+	Stop <-chan struct{}
+}
+
+// Report is how a run ended.
+type Report struct {
+	Run     RunInfo
+	Outcome Outcome
+	Err     error                    // why, every host that failed
+	Left    []string                 // what was not done: host/step
+	Hosts   map[string]*HostReport   // every host that the plan works on
+	Order   []string                 // their names in the order of the plan
+	Steps   map[string][]*StepReport // by host, in order
+}
+
+// HostReport is how a run ended on one host.
+type HostReport struct {
+	Outcome Outcome
+	Err     error
+}
+
+// StepReport is how one step ended on one host.
+type StepReport struct {
+	ID, Action string
+	Status     string // ok, changed, skipped, failed, planned, pending or reverted
+	Reason     string // of a skip, a failure or a pending step
+	Changes    []Change
+	Done       []Change
+	Warnings   []string
+	Outputs    any
+	Duration   time.Duration
+}
+
+// Run carries out the plan, or with plan.Run.Plan finds what it would change.
+func (r *Runner) Run(ctx context.Context, plan *Plan, origin Origin) *Report {
+	x := &execution{Runner: r, plan: plan, hosts: map[string]*hostState{}}
+	origin.Playbook, origin.Documents, origin.Plan = plan.Name, plan.Documents, plan.Run.Plan
+	names := plan.HostNames()
+	for _, name := range names {
+		x.hosts[name] = &hostState{name: name, results: map[string]*stepResult{}}
+	}
+	x.emit(Event{Kind: RunStarted, Hosts: names, Origin: &origin})
+	for i := range plan.Plays {
+		if !x.play(ctx, &plan.Plays[i]) {
+			break
+		}
+	}
+	x.close()
+	return x.report(ctx, names)
+}
+
+// execution is the state of one run.
+type execution struct {
+	*Runner
+	plan  *Plan
+	hosts map[string]*hostState
+
+	mu       sync.Mutex // guards writing events, hosts' results and broken
+	broken   error      // the event stream failed
+	stopped  bool       // an interrupt was announced
+	attended []string   // host/step that were begun
+}
+
+// hostState is one host during a run. Only one goroutine at a time works on a
+// host; results are guarded by execution.mu, as other hosts read them.
+type hostState struct {
+	name    string
+	host    Host
+	facts   any
+	results map[string]*stepResult
+	reports []*StepReport
+	applied []*appliedStep    // in the order of Apply
+	pending map[string]string // plan: paths that earlier steps would write, with the step
+	dirty   bool              // something was changed and not reverted
+	outcome Outcome
+	err     error
+}
+
+// appliedStep is a step whose Apply was called.
+type appliedStep struct {
+	step   *PlannedStep
+	action Applier
+	kept   bool // a finally step, or one that succeeded in an earlier, finished batch
+}
+
+func (x *execution) emit(e Event) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.broken != nil {
+		return
+	}
+	e.Time, e.Run = x.Now().UTC(), x.plan.Run.ID
+	if err := x.Emit(e); err != nil {
+		x.broken = fmt.Errorf("event log: %w", err)
+	}
+}
+
+// halted reports whether no further step may begin.
+func (x *execution) halted(ctx context.Context) bool {
+	x.mu.Lock()
+	broken, announced := x.broken != nil, x.stopped
+	x.mu.Unlock()
+	if broken {
+		return true
+	}
+	stop := ctx.Err() != nil
+	select {
+	case <-x.Stop:
+		stop = true
+	default:
+	}
+	if stop && !announced {
+		x.mu.Lock()
+		x.stopped = true
+		x.mu.Unlock()
+		x.emit(Event{Kind: Interrupted, Message: "no further step is begun"})
+	}
+	return stop
+}
+
+// play carries out one play batch by batch and reports whether the run goes
+// on.
+func (x *execution) play(ctx context.Context, p *PlannedPlay) bool {
+	if x.halted(ctx) {
+		return false
+	}
+	x.emit(Event{Kind: PlayStarted, Play: p.Name, Hosts: p.Hosts()})
+	for _, batch := range p.Batches {
+		if x.halted(ctx) || !x.batch(ctx, p, batch) {
+			return false
+		}
+	}
+	return true
+}
+
+// batch carries out a play on a batch of hosts, step by step.
+func (x *execution) batch(ctx context.Context, p *PlannedPlay, names []string) bool {
+	if len(p.Batches) > 1 {
+		x.emit(Event{Kind: BatchStarted, Play: p.Name, Hosts: names})
+	}
+	x.each(names, func(h *hostState) { x.connect(ctx, p, h) })
+	for i := range p.Steps {
+		step := &p.Steps[i]
+		if x.halted(ctx) || p.OnFailure != "continue" && x.failed(names) {
+			break
+		}
+		x.each(names, func(h *hostState) {
+			if h.err == nil {
+				x.step(ctx, p, step, h)
+			}
+		})
+	}
+	failed := x.failed(names)
+	if failed && p.OnFailure == "rollback" && !x.plan.Run.Plan {
+		x.each(names, func(h *hostState) { x.rollback(ctx, p, h) })
+	}
+	for i := range p.Finally {
+		step := &p.Finally[i]
+		x.each(names, func(h *hostState) {
+			if h.host != nil {
+				x.finally(ctx, p, step, h)
+			}
+		})
+	}
+	x.each(names, func(h *hostState) { x.finish(p, h) })
+	return !failed || p.OnFailure == "continue"
+}
+
+// finally carries out a step although the host may have failed: an interrupt
+// does not keep it from running.
+func (x *execution) finally(ctx context.Context, p *PlannedPlay, step *PlannedStep, h *hostState) {
+	before := h.err
+	h.err = nil
+	x.step(context.WithoutCancel(ctx), p, step, h)
+	if before != nil {
+		h.err = before
+	}
+}
+
+// each works on several hosts at once.
+func (x *execution) each(names []string, work func(*hostState)) {
+	forks := x.Forks
+	if forks <= 0 {
+		forks = 10
+	}
+	slots := make(chan struct{}, forks)
+	var wg sync.WaitGroup
+	for _, name := range names {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			work(x.hosts[name])
+		})
+	}
+	wg.Wait()
+}
+
+func (x *execution) failed(names []string) bool {
+	for _, name := range names {
+		if x.hosts[name].err != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// connect dials a host unless an earlier play has.
+func (x *execution) connect(ctx context.Context, p *PlannedPlay, h *hostState) {
+	if h.host != nil || h.err != nil {
+		return
+	}
+	started := x.Now()
+	host, err := x.Dial(ctx, h.name)
+	if err == nil && x.Gather != nil {
+		if h.facts, err = x.Gather(ctx, host); err != nil {
+			err = fmt.Errorf("facts: %w", err)
+			_ = host.Close() // the error that matters is the one above
+			host = nil
+		}
+	}
+	if err != nil {
+		h.err = err
+		x.emit(Event{Kind: HostUnreachable, Play: p.Name, Host: h.name, Error: err.Error()})
+		return
+	}
+	h.host = host
+	x.emit(Event{Kind: HostConnected, Play: p.Name, Host: h.name, Millis: x.Now().Sub(started).Milliseconds()})
+}
+
+// finish records how a batch ended on a host. What it applied is now history:
+// a later failure does not revert it.
+func (x *execution) finish(p *PlannedPlay, h *hostState) {
+	for _, a := range h.applied {
+		a.kept = true
+	}
+	h.outcome = OutcomeOK
+	message := ""
+	if h.err != nil {
+		h.outcome, message = OutcomeUnchanged, h.err.Error()
+		if h.dirty {
+			h.outcome = OutcomePartial
+		} else if len(h.applied) > 0 {
+			h.outcome = OutcomeReverted
+		}
+	}
+	x.emit(Event{Kind: HostFinished, Play: p.Name, Host: h.name, Outcome: h.outcome, Error: message})
+}
+
+func (x *execution) close() {
+	for _, name := range sortedKeys(x.hosts) {
+		if h := x.hosts[name]; h.host != nil {
+			_ = h.host.Close() // nothing is pending on the connection
+		}
+	}
+}
+
+// report sums up and emits the last event.
+func (x *execution) report(ctx context.Context, names []string) *Report {
+	rep := &Report{Run: x.plan.Run, Outcome: OutcomeOK, Hosts: map[string]*HostReport{}, Order: names, Steps: map[string][]*StepReport{}}
+	errs := &multierror.Error{}
+	dirty, lasting, failed := false, false, false
+	for _, name := range names {
+		h := x.hosts[name]
+		rep.Hosts[name] = &HostReport{Outcome: h.outcome, Err: h.err}
+		rep.Steps[name] = h.reports
+		if h.err != nil {
+			failed = true
+			dirty = dirty || h.dirty
+			errs = multierror.Append(errs, fmt.Errorf("%s: %w", name, h.err))
+		} else if h.dirty {
+			lasting = true
+		}
+	}
+	rep.Left = x.left()
+	interrupted := x.halted(ctx) && x.broken == nil
+	switch {
+	case x.broken != nil:
+		errs = multierror.Append(errs, x.broken)
+		rep.Outcome = OutcomePartial
+	case failed && (dirty || lasting):
+		rep.Outcome = OutcomePartial
+	case interrupted:
+		rep.Outcome = OutcomeInterrupted
+	case failed && x.anyReverted():
+		rep.Outcome = OutcomeReverted
+	case failed:
+		rep.Outcome = OutcomeUnchanged
+	}
+	rep.Err = errs.ErrorOrNil()
+	x.emit(Event{Kind: RunFinished, Outcome: rep.Outcome, Left: rep.Left})
+	if x.broken != nil && rep.Outcome == OutcomeOK {
+		rep.Outcome, rep.Err = OutcomePartial, x.broken
+	}
+	return rep
+}
+
+func (x *execution) anyReverted() bool {
+	for _, h := range x.hosts {
+		if h.outcome == OutcomeReverted {
+			return true
+		}
+	}
+	return false
+}
+
+// left lists the steps that the plan holds and no host has finished.
+func (x *execution) left() []string {
+	var list []string
+	for _, p := range x.plan.Plays {
+		for _, host := range p.Hosts() {
+			for _, s := range p.Steps {
+				if r := x.hosts[host].results[s.ID]; r == nil || r.status == statusFailed || r.status == statusReverted {
+					list = append(list, host+"/"+s.ID)
+				}
+			}
+		}
+	}
+	return list
+}

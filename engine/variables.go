@@ -1,0 +1,108 @@
+package engine
+
+import (
+	"fmt"
+	"maps"
+	"strings"
+
+	"certbook/schema"
+
+	"github.com/expr-lang/expr/types"
+	"gopkg.in/yaml.v3"
+)
+
+// variables computes the values of one host's variables, which may use each
+// other, host and run.
+type variables struct {
+	raw    map[string]schema.Value
+	host   map[string]any // the host, without vars
+	run    map[string]any
+	values map[string]any
+	path   []string // the variables being computed, for cycles
+	failed map[string]bool
+	d      *schema.Diagnostics
+}
+
+// resolveVariables returns the values of raw. Mistakes go to d; a variable
+// with one has no value.
+func resolveVariables(raw map[string]schema.Value, host, run map[string]any, d *schema.Diagnostics) map[string]any {
+	v := &variables{raw: raw, host: host, run: run, values: map[string]any{}, failed: map[string]bool{}, d: d}
+	for _, name := range sortedKeys(raw) {
+		v.resolve(name)
+	}
+	return v.values
+}
+
+func (v *variables) resolve(name string) {
+	if _, done := v.values[name]; done || v.failed[name] {
+		return
+	}
+	for i, n := range v.path {
+		if n == name {
+			cycle := append(append([]string{}, v.path[i:]...), name)
+			v.d.Add(v.raw[cycle[0]].Pos(), "cyclic variables: %s", strings.Join(cycle, " -> "))
+			for _, n := range cycle {
+				v.failed[n] = true
+			}
+			return
+		}
+	}
+	v.path = append(v.path, name)
+	result := interpolate(v.raw[name], v.eval, func(x schema.Value) *yaml.Node {
+		v.failed[name] = true
+		return x.Node
+	}, v.d)
+	v.path = v.path[:len(v.path)-1]
+	if !v.failed[name] {
+		v.values[name] = fromNode(result.Node)
+	}
+}
+
+// eval computes one ${...} of the variable that is being resolved, after the
+// variables that it uses.
+func (v *variables) eval(code string, pos schema.Pos) (any, bool) {
+	for _, name := range v.uses(code) {
+		v.resolve(name)
+	}
+	known := types.Map{}
+	for name := range v.raw {
+		known[name] = types.Any
+	}
+	maps.Copy(known, typesOfValues(v.values))
+	e := compileExpression(code, pos, types.Map{
+		"vars": known, "host": typesOfValues(v.host), "run": runTypes,
+		"steps": types.Any, "hosts": types.Any, "facts": types.Any,
+	}, v.d)
+	if e == nil {
+		return nil, false
+	}
+	if !e.static() {
+		v.d.Add(pos, "a variable cannot use steps, hosts or facts: %q; use the expression where the value is needed", code)
+		return nil, false
+	}
+	value, err := e.eval(map[string]any{"vars": v.values, "host": v.host, "run": v.run})
+	if err != nil {
+		if len(v.failed) == 0 {
+			v.d.Add(pos, "%s", strings.TrimPrefix(err.Error(), fmt.Sprintf("%s: ", pos)))
+		}
+		return nil, false
+	}
+	return value, true
+}
+
+// uses returns the variables that an expression names.
+func (v *variables) uses(code string) []string {
+	var scratch schema.Diagnostics
+	open := types.Map{"vars": types.Map{types.Extra: types.Any}, "host": types.Any, "run": types.Any}
+	e := compileExpression(code, schema.Pos{}, open, &scratch)
+	if e == nil {
+		return nil // the mistake is reported when it is compiled for real
+	}
+	var names []string
+	for _, name := range e.vars {
+		if _, ok := v.raw[name]; ok {
+			names = append(names, name)
+		}
+	}
+	return names
+}
