@@ -38,7 +38,7 @@ func (c Compiler) Compile() (*Plan, error) {
 	b := &builder{Compiler: c, playbook: playbook, plan: &Plan{
 		Name: playbook.Name.Value, Run: c.Run, Hosts: map[string]PlannedHost{},
 		Documents: c.documents(), registry: c.Registry, facts: c.Facts,
-	}}
+	}, seen: types.Map{}, failed: map[string]map[string]bool{}}
 	b.hosts()
 	b.specs = b.stepSpecs()
 	limit := b.limit()
@@ -64,8 +64,10 @@ type builder struct {
 	Compiler
 	playbook *schema.Playbook
 	plan     *Plan
-	specs    map[string]Spec // by step id
-	seen     types.Map       // the steps that come before the present one
+	specs    map[string]Spec            // by step id
+	seen     types.Map                  // the steps that come before the present one
+	failed   map[string]map[string]bool // by host: the variables with a mistake
+	others   types.Map                  // all hosts as expressions see them; nil until it is needed
 	d        schema.Diagnostics
 }
 
@@ -84,7 +86,7 @@ func (b *builder) hosts() {
 		maps.Copy(raw, b.Set)
 		host := h.hostValues()
 		delete(host, "vars")
-		h.Vars = resolveVariables(raw, host, b.Run.values(), &b.d)
+		h.Vars, b.failed[name] = resolveVariables(raw, host, b.Run.values(), &b.d)
 		b.plan.Hosts[name] = h
 	}
 	b.unknownSet()
@@ -130,10 +132,11 @@ func (b *builder) limit() map[string]bool {
 		return nil
 	}
 	set := map[string]bool{}
+	before := b.d.Len()
 	for _, h := range b.Inventory.Select(b.Limit, &b.d) {
 		set[h] = true
 	}
-	if len(set) == 0 && b.d.Empty() {
+	if len(set) == 0 && b.d.Len() == before {
 		b.d.Add(schema.Pos{}, "--limit %s leaves no host", b.Limit)
 	}
 	return set
@@ -141,8 +144,9 @@ func (b *builder) limit() map[string]bool {
 
 func (b *builder) play(play schema.Play, limit map[string]bool) {
 	out := PlannedPlay{Name: play.Name.Value, OnFailure: play.OnFailure}
+	before := b.d.Len()
 	hosts := b.Inventory.Select(play.Hosts, &b.d)
-	if len(hosts) == 0 && b.d.Empty() {
+	if len(hosts) == 0 && b.d.Len() == before {
 		b.d.Add(play.Hosts[0].Pos, "play %q has no host: %s of inventory %s is empty", play.Name.Value, play.Hosts, b.Inventory.Source.Name)
 	}
 	hosts = slices.DeleteFunc(hosts, func(h string) bool { return limit != nil && !limit[h] })
@@ -159,7 +163,8 @@ func (b *builder) steps(steps []schema.Step, hosts []string) []PlannedStep {
 	var list []PlannedStep
 	for _, s := range steps {
 		spec, ok := b.specs[s.ID.Value]
-		if !ok {
+		if !ok { // reported; what uses it is not to blame
+			b.seen[s.ID.Value] = types.Map{types.Extra: types.Any}
 			continue
 		}
 		p := PlannedStep{
@@ -173,93 +178,114 @@ func (b *builder) steps(steps []schema.Step, hosts []string) []PlannedStep {
 			p.hosts[h] = b.bind(s, spec, h)
 		}
 		if len(hosts) == 0 { // left out by --limit: check it all the same
-			for _, h := range sortedKeys(b.plan.Hosts)[:1] {
+			for _, h := range sortedKeys(b.plan.Hosts)[:min(1, len(b.plan.Hosts))] {
 				b.bind(s, spec, h)
 			}
 		}
 		list = append(list, p)
-		if b.seen == nil {
-			b.seen = types.Map{}
-		}
 		b.seen[s.ID.Value] = stepTypes(spec.Outputs)
 	}
 	return list
 }
 
-// environment returns the types that the expressions of a step see.
-func (b *builder) environment(host string) types.Map {
-	steps := maps.Clone(b.seen)
-	if steps == nil {
-		steps = types.Map{}
-	}
-	all := types.Map{}
-	for id, spec := range b.specs {
-		all[id] = stepTypes(spec.Outputs)
-	}
-	hosts := types.Map{}
-	for name, h := range b.plan.Hosts {
-		t := h.hostTypes()
-		t["steps"] = all
-		hosts[name] = t
+// scope returns what the expressions of a step may name.
+func (b *builder) scope(host string) scope {
+	if b.others == nil {
+		b.others = b.allHosts()
 	}
 	var facts types.Type = types.Map{}
 	if b.Facts != nil {
 		facts = typeOf(reflect.TypeOf(b.Facts))
 	}
+	later := map[string]bool{}
+	for _, s := range b.playbook.Steps() {
+		if _, seen := b.seen[s.ID.Value]; !seen {
+			later[s.ID.Value] = true
+		}
+	}
 	h := b.plan.Hosts[host]
-	return types.Map{"vars": typesOfValues(h.Vars), "host": h.hostTypes(), "facts": facts, "steps": steps, "hosts": hosts, "run": runTypes}
+	return scope{later: later, types: types.Map{
+		"vars": typesOfValues(h.Vars), "host": h.hostTypes(), "facts": facts,
+		"steps": maps.Clone(b.seen), "hosts": b.others, "run": runTypes,
+	}}
+}
+
+// allHosts describes every host with the results of all steps.
+func (b *builder) allHosts() types.Map {
+	steps := types.Map{}
+	for _, s := range b.playbook.Steps() {
+		if spec, ok := b.specs[s.ID.Value]; ok {
+			steps[s.ID.Value] = stepTypes(spec.Outputs)
+		} else {
+			steps[s.ID.Value] = types.Map{types.Extra: types.Any}
+		}
+	}
+	hosts := types.Map{}
+	for name, h := range b.plan.Hosts {
+		t := h.hostTypes()
+		t["steps"] = steps
+		hosts[name] = t
+	}
+	return hosts
 }
 
 // bind checks a step for one host and computes what is known of it.
 func (b *builder) bind(s schema.Step, spec Spec, host string) *boundStep {
 	out := &boundStep{}
-	env := b.environment(host)
+	in := b.scope(host)
 	if s.When != nil {
-		out.when = b.condition(*s.When, env)
+		out.when = b.condition(*s.When, in)
 	}
 	if s.Retry != nil && s.Retry.Until != nil {
-		own := maps.Clone(env)
-		steps := maps.Clone(env["steps"].(types.Map))
+		own := scope{types: maps.Clone(in.types), later: in.later}
+		steps := maps.Clone(b.seen)
 		steps[s.ID.Value] = stepTypes(spec.Outputs)
-		own["steps"] = steps
+		own.types["steps"] = steps
 		out.until = b.condition(*s.Retry.Until, own)
 	}
-	b.arguments(s, spec, host, env, out)
+	b.arguments(s, spec, host, in, out)
 	return out
 }
 
-func (b *builder) condition(t schema.Text, env types.Map) *expression {
-	return compileExpression(t.Value, t.Pos, env, &b.d, expr.AsBool())
+func (b *builder) condition(t schema.Text, in scope) *expression {
+	return compileExpression(t.Value, t.At, in, &b.d, expr.AsBool())
 }
 
 // arguments interpolates what is known now and decodes the result into a
 // scratch action, which finds every mistake in names and types.
-func (b *builder) arguments(s schema.Step, spec Spec, host string, env types.Map, out *boundStep) {
+func (b *builder) arguments(s schema.Step, spec Spec, host string, in scope, out *boundStep) {
 	values := map[string]any{"vars": b.plan.Hosts[host].Vars, "host": b.plan.Hosts[host].hostValues(), "run": b.Run.values()}
 	var pending *expression
 	late := map[*yaml.Node]reflect.Type{}
-	eval := func(code string, pos schema.Pos) (any, bool) {
-		e := compileExpression(code, pos, env, &b.d)
+	eval := func(code string, at places) (any, bool) {
+		e := compileExpression(code, at, in, &b.d)
 		pending = e
 		if e == nil {
-			return nil, true // already reported; null is refused or ignored below
+			return nil, false
 		}
 		out.exprs[code] = e
 		if !e.static() {
 			return nil, false
 		}
-		v, err := e.eval(values)
+		if slices.ContainsFunc(e.vars, func(name string) bool { return b.failed[host][name] }) {
+			pending = nil // its type is not known
+			return nil, false
+		}
+		v, err := expr.Run(e.program, values)
 		if err != nil {
-			b.d.Add(pos, "%v", err)
+			b.d.Add(at(0), "expression %q: %s", code, because(err))
+			return nil, false
 		}
 		return v, true
 	}
 	later := func(v schema.Value) *yaml.Node {
 		n := *v.Node
 		var t reflect.Type
-		if pieces, _ := split(v.Node.Value); len(pieces) != 1 {
+		switch pieces, open := split(v.Node.Value); {
+		case open >= 0: // reported
+		case len(pieces) != 1:
 			t = reflect.TypeFor[string]()
-		} else if pending != nil {
+		case pending != nil:
 			t = pending.typ
 		}
 		late[&n] = t
@@ -268,16 +294,13 @@ func (b *builder) arguments(s schema.Step, spec Spec, host string, env types.Map
 	out.args, out.exprs = withDefaults(s, spec), map[string]*expression{}
 	known := map[string]schema.Value{}
 	before := b.d.Len()
-	for name, v := range out.args {
-		known[name] = interpolate(v, eval, later, &b.d)
-	}
-	if b.d.Len() > before {
-		return
+	for _, name := range sortedKeys(out.args) {
+		known[name] = interpolate(out.args[name], eval, later, &b.d)
 	}
 	decoder := schema.Decoder{Deferred: func(n *yaml.Node) (reflect.Type, bool) { t, ok := late[n]; return t, ok }}
 	action := spec.New()
 	decoder.Arguments(known, s.Action.Pos, action)
-	if decoder.Empty() && len(late) == 0 {
+	if decoder.Empty() && len(late) == 0 && b.d.Len() == before {
 		if v, ok := action.(Validator); ok {
 			if err := v.Validate(); err != nil {
 				decoder.Add(s.ID.Pos, "step %q: %v", s.ID.Value, err)
@@ -311,8 +334,9 @@ func (s *PlannedStep) action(host string, env map[string]any) (Action, error) {
 	var d schema.Decoder
 	var failure error
 	args := map[string]schema.Value{}
-	for name, v := range bound.args {
-		args[name] = interpolate(v, func(code string, _ schema.Pos) (any, bool) {
+	for _, name := range sortedKeys(bound.args) {
+		v := bound.args[name]
+		args[name] = interpolate(v, func(code string, _ places) (any, bool) {
 			v, err := bound.exprs[code].eval(env)
 			if err != nil && failure == nil {
 				failure = err

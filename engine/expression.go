@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -18,8 +19,21 @@ import (
 	"github.com/expr-lang/expr/vm"
 )
 
-// maxExpressionNodes bounds the size of one expression.
-const maxExpressionNodes = 2000
+// What bounds the size of one expression, in nodes and in bytes: the parser
+// calls itself for each bracket.
+const (
+	maxExpressionNodes  = 2000
+	maxExpressionLength = 16 << 10
+)
+
+// scope is what an expression may name.
+type scope struct {
+	types types.Map
+	later map[string]bool // the steps that have no result yet
+}
+
+// places gives where byte n of an expression's text is written.
+type places func(n int) schema.Pos
 
 // expression is a compiled expr-lang expression.
 type expression struct {
@@ -30,6 +44,8 @@ type expression struct {
 	roots   map[string]bool // the top-level names that it uses
 	steps   []string        // the steps of the same host whose results it uses
 	vars    []string        // the variables that it uses
+	anyStep bool            // it uses steps by a computed name
+	anyVar  bool            // it uses variables by a computed name
 	remote  bool            // it uses results of other hosts
 }
 
@@ -38,28 +54,33 @@ func (e *expression) static() bool {
 	return !e.roots["steps"] && !e.roots["hosts"] && !e.roots["facts"]
 }
 
-// compileExpression type-checks text, which stands at pos, against env. Its
-// mistakes go to d; the result is then nil.
-func compileExpression(text string, pos schema.Pos, env types.Map, d *schema.Diagnostics, options ...expr.Option) *expression {
+// compileExpression type-checks text, whose bytes are written at the places
+// that at gives, against a scope. Its mistakes go to d; the result is then nil.
+func compileExpression(text string, at places, in scope, d *schema.Diagnostics, options ...expr.Option) *expression {
 	if strings.TrimSpace(text) == "" {
-		d.Add(pos, "the expression is empty")
+		d.Add(at(0), "the expression is empty")
+		return nil
+	}
+	if len(text) > maxExpressionLength {
+		d.Add(at(0), "the expression has %d bytes; it may have %d", len(text), maxExpressionLength)
 		return nil
 	}
 	tree, err := parser.Parse(text)
 	if err != nil {
-		addExpressionError(err, text, pos, d)
+		addExpressionError(err, text, at, in, d)
 		return nil
 	}
-	names := &nameChecker{env: env, text: text, pos: pos, d: d, e: &expression{text: text, pos: pos, roots: map[string]bool{}}}
+	names := &nameChecker{scope: in, text: text, at: at, d: d, e: &expression{text: text, pos: at(0), roots: map[string]bool{}}}
 	ast.Walk(&tree.Node, names)
 	if names.failed {
 		return nil
 	}
+	names.e.anyStep, names.e.anyVar = names.bare["steps"] > 0, names.bare["vars"] > 0
 	program, err := expr.Compile(text, append([]expr.Option{
-		expr.Env(env), expr.MaxNodes(maxExpressionNodes), expr.DisableBuiltin("now"),
+		expr.Env(in.types), expr.MaxNodes(maxExpressionNodes), expr.DisableBuiltin("now"),
 	}, options...)...)
 	if err != nil {
-		addExpressionError(err, text, pos, d)
+		addExpressionError(err, text, at, in, d)
 		return nil
 	}
 	names.e.program = program
@@ -73,9 +94,19 @@ func compileExpression(text string, pos schema.Pos, env types.Map, d *schema.Dia
 func (e *expression) eval(env map[string]any) (any, error) {
 	v, err := expr.Run(e.program, env)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %q: %s", e.pos, e.text, firstLine(err.Error()))
+		return nil, fmt.Errorf("%s: %q: %s", e.pos, e.text, because(err))
 	}
 	return v, nil
+}
+
+// because returns the reason of an error of expr without the place, which is
+// counted from the beginning of the expression.
+func because(err error) string {
+	var fe *file.Error
+	if errors.As(err, &fe) {
+		return firstLine(fe.Message)
+	}
+	return firstLine(err.Error())
 }
 
 // evalBool computes a condition.
@@ -91,31 +122,34 @@ func (e *expression) evalBool(env map[string]any) (bool, error) {
 	return b, nil
 }
 
-func addExpressionError(err error, text string, pos schema.Pos, d *schema.Diagnostics) {
+var unknownName = regexp.MustCompile(`^unknown name (\S+)`)
+
+func addExpressionError(err error, text string, at places, in scope, d *schema.Diagnostics) {
 	var fe *file.Error
 	if !errors.As(err, &fe) {
-		d.Add(pos, "expression %q: %s", text, firstLine(err.Error()))
+		d.Add(at(0), "expression %q: %s", text, firstLine(err.Error()))
 		return
 	}
-	d.Add(offset(pos, text, fe.From), "expression %q: %s", text, firstLine(fe.Message))
+	p := at(byteIndex(text, fe.From))
+	switch m := unknownName.FindStringSubmatch(fe.Message); {
+	case m != nil:
+		d.Add(p, "expression %q: unknown name %q%s", text, m[1], suggest(m[1], in.types))
+	case strings.Contains(text, "${"):
+		d.Add(p, "expression %q: %s; it is an expression already, write it without ${}", text, firstLine(fe.Message))
+	default:
+		d.Add(p, "expression %q: %s", text, firstLine(fe.Message))
+	}
 }
 
-// offset returns the place of rune n of text, which begins at pos.
-func offset(pos schema.Pos, text string, n int) schema.Pos {
-	column := pos.Column
-	for i, r := range []rune(text) {
-		if i >= n {
-			break
+// byteIndex returns where rune n of text begins.
+func byteIndex(text string, n int) int {
+	for i := range text {
+		if n == 0 {
+			return i
 		}
-		if r == '\n' {
-			pos.Line++
-			column = pos.Column
-			continue
-		}
-		column += len(string(r))
+		n--
 	}
-	pos.Column = column
-	return pos
+	return len(text)
 }
 
 func firstLine(s string) string {
@@ -126,49 +160,64 @@ func firstLine(s string) string {
 // nameChecker finds misspelt names, with a suggestion, before expr's own type
 // checker words them in Go's terms, and notes what an expression depends on.
 type nameChecker struct {
-	env    types.Map
+	scope
 	text   string
-	pos    schema.Pos
+	at     places
 	d      *schema.Diagnostics
 	e      *expression
+	bare   map[string]int // how often a root is used without a name behind it
 	failed bool
 }
 
-// Visit implements ast.Visitor.
+// Visit implements ast.Visitor. Parts are visited before the whole.
 func (c *nameChecker) Visit(node *ast.Node) {
-	if id, ok := (*node).(*ast.IdentifierNode); ok && !strings.HasPrefix(id.Value, "$") {
-		if _, known := c.env[id.Value]; known {
-			c.e.roots[id.Value] = true
+	switch n := (*node).(type) {
+	case *ast.IdentifierNode:
+		c.root(n)
+	case *ast.MemberNode:
+		if path, last := chain(n); path != nil && !c.failed {
+			c.note(path)
+			c.check(path, last)
 		}
+	}
+}
+
+func (c *nameChecker) root(id *ast.IdentifierNode) {
+	if id.Value == "$env" { // would hide what the expression depends on
+		c.fail(id, "the name $env is not supported")
 		return
 	}
-	member, ok := (*node).(*ast.MemberNode)
-	if !ok {
-		return
+	if _, known := c.types[id.Value]; known {
+		c.e.roots[id.Value] = true
 	}
-	path, last := chain(member)
-	if path == nil || c.failed {
-		return
+	if c.bare == nil {
+		c.bare = map[string]int{}
 	}
-	c.note(path)
-	c.check(path, last)
+	c.bare[id.Value]++
+	c.e.remote = c.e.remote || id.Value == "hosts"
+}
+
+func (c *nameChecker) fail(at ast.Node, format string, args ...any) {
+	c.failed = true
+	c.d.Add(c.at(byteIndex(c.text, at.Location().From)), format, args...)
 }
 
 func (c *nameChecker) note(path []string) {
+	if len(path) == 2 {
+		c.bare[path[0]]--
+	}
 	switch {
-	case path[0] == "steps" && len(path) > 1 && !slices.Contains(c.e.steps, path[1]):
+	case path[0] == "steps" && !slices.Contains(c.e.steps, path[1]):
 		c.e.steps = append(c.e.steps, path[1])
-	case path[0] == "vars" && len(path) > 1 && !slices.Contains(c.e.vars, path[1]):
+	case path[0] == "vars" && !slices.Contains(c.e.vars, path[1]):
 		c.e.vars = append(c.e.vars, path[1])
-	case path[0] == "hosts":
-		c.e.remote = true
 	}
 }
 
 // check follows path through the environment's types and reports its last name
 // when that is not there. (Shorter paths are visited on their own.)
 func (c *nameChecker) check(path []string, last ast.Node) {
-	var t types.Type = c.env
+	var t types.Type = c.types
 	for i, name := range path {
 		m, ok := t.(types.Map)
 		if !ok {
@@ -179,8 +228,11 @@ func (c *nameChecker) check(path []string, last ast.Node) {
 			if _, open := m[types.Extra]; open || i < len(path)-1 {
 				return
 			}
-			c.failed = true
-			c.d.Add(offset(c.pos, c.text, last.Location().From), "%s%s", describeMissing(path), suggest(name, m))
+			if len(path) == 2 && path[0] == "steps" && c.later[name] {
+				c.fail(last, "step %q has no result yet: it comes later", name)
+				return
+			}
+			c.fail(last, "%s%s", describeMissing(path), suggest(name, m))
 			return
 		}
 		t = next

@@ -18,9 +18,9 @@ type piece struct {
 	isCode  bool
 }
 
-// split cuts a text at its ${...}. $${ stands for a literal ${.
-func split(text string) ([]piece, error) {
-	var pieces []piece
+// split cuts a text at its ${...}. $${ stands for a literal ${. It returns
+// where a ${ begins that does not end, or -1.
+func split(text string) (pieces []piece, open int) {
 	var literal strings.Builder
 	flush := func() {
 		if literal.Len() > 0 {
@@ -34,9 +34,9 @@ func split(text string) ([]piece, error) {
 			literal.WriteString("${")
 			i += 3
 		case strings.HasPrefix(text[i:], "${"):
-			n, err := closing(text[i+2:])
-			if err != nil {
-				return nil, err
+			n := closing(text[i+2:])
+			if n < 0 {
+				return nil, i
 			}
 			flush()
 			pieces = append(pieces, piece{code: text[i+2 : i+2+n], at: i + 2, isCode: true})
@@ -47,12 +47,12 @@ func split(text string) ([]piece, error) {
 		}
 	}
 	flush()
-	return pieces, nil
+	return pieces, -1
 }
 
 // closing returns the index of the brace that ends an expression, which may
-// itself hold braces and quoted texts.
-func closing(s string) (int, error) {
+// itself hold braces and quoted texts; -1 when there is none.
+func closing(s string) int {
 	depth := 0
 	var quote byte
 	for i := 0; i < len(s); i++ {
@@ -70,12 +70,12 @@ func closing(s string) (int, error) {
 			depth++
 		case c == '}':
 			if depth == 0 {
-				return i, nil
+				return i
 			}
 			depth--
 		}
 	}
-	return 0, fmt.Errorf("${ without its closing }")
+	return -1
 }
 
 // hasCode reports whether a node or one below it has a ${...}.
@@ -93,7 +93,7 @@ func hasCode(n *yaml.Node) bool {
 
 // evaluator gives the value of one ${...}; nil, false leaves the whole scalar
 // for later.
-type evaluator func(code string, pos schema.Pos) (value any, ok bool)
+type evaluator func(code string, at places) (value any, ok bool)
 
 // interpolate returns a copy of v in which every scalar with ${...} is
 // replaced by its value. A scalar that is one ${...} keeps the value's type.
@@ -111,34 +111,40 @@ func interpolate(v schema.Value, eval evaluator, later func(schema.Value) *yaml.
 		}
 		return schema.Value{Node: &out, Source: v.Source}
 	}
-	pieces, err := split(v.Node.Value)
-	if err != nil {
-		d.Add(v.Pos(), "%q: %v", v.Node.Value, err)
-		return v
+	pieces, open := split(v.Node.Value)
+	if open >= 0 {
+		d.Add(v.At(open), "${ without its closing }")
+		return schema.Value{Node: later(v), Source: v.Source}
 	}
-	start := v.TextPos()
+	written := func(p piece) places { return func(n int) schema.Pos { return v.At(p.at + n) } }
 	if len(pieces) == 1 && pieces[0].isCode {
-		value, ok := eval(pieces[0].code, start.Move(pieces[0].at))
+		value, ok := eval(pieces[0].code, written(pieces[0]))
 		if !ok {
 			return schema.Value{Node: later(v), Source: v.Source}
 		}
 		return schema.Value{Node: toNode(value, v.Node), Source: v.Source}
 	}
 	var b strings.Builder
+	known := true
 	for _, p := range pieces {
 		if !p.isCode {
 			b.WriteString(p.literal)
 			continue
 		}
-		value, ok := eval(p.code, start.Move(p.at))
+		value, ok := eval(p.code, written(p))
 		if !ok {
-			return schema.Value{Node: later(v), Source: v.Source}
+			known = false // the other expressions are still checked
+			continue
 		}
 		text, err := scalarText(value)
 		if err != nil {
-			d.Add(start.Move(p.at), "%q: %v", p.code, err)
+			d.Add(v.At(p.at), "%q: %v", p.code, err)
+			known = false
 		}
 		b.WriteString(text)
+	}
+	if !known {
+		return schema.Value{Node: later(v), Source: v.Source}
 	}
 	out.Value, out.Tag = b.String(), "!!str"
 	return schema.Value{Node: &out, Source: v.Source}

@@ -1,7 +1,9 @@
 package engine
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -29,11 +31,23 @@ func (r *recorder) command(c Command, run func() (Output, error)) (Output, error
 	started := r.s.Now()
 	out, err := run()
 	e := Event{Kind: CommandRun, Argv: c.String(), Code: out.Code, Attempt: r.s.attempt, Millis: r.s.Now().Sub(started).Milliseconds()}
-	if err != nil {
-		e.Error = mask(err.Error(), c.Mask)
+	if err = maskError(err, c.Mask); err != nil {
+		e.Error = err.Error()
 	}
 	r.s.event(e)
 	return out, err
+}
+
+// maskError takes the secrets out of an error, which ends up in events.
+func maskError(err error, secrets []string) error {
+	if err == nil || mask(err.Error(), secrets) == err.Error() {
+		return err
+	}
+	var exit *ExitError
+	if errors.As(err, &exit) {
+		return &ExitError{Command: mask(exit.Command, secrets), Code: exit.Code, Stderr: mask(exit.Stderr, secrets)}
+	}
+	return errors.New(mask(err.Error(), secrets))
 }
 
 // Query implements Probe.
@@ -66,7 +80,8 @@ func (r *recorder) written(path string, err error) error {
 }
 
 func mask(s string, secrets []string) string {
-	for _, m := range secrets {
+	longest := slices.SortedFunc(slices.Values(secrets), func(a, b string) int { return cmp.Compare(len(b), len(a)) })
+	for _, m := range longest {
 		if m != "" {
 			s = strings.ReplaceAll(s, m, "***")
 		}

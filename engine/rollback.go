@@ -57,34 +57,52 @@ func waits(a Applier) bool {
 }
 
 func (x *execution) revert(ctx context.Context, p *PlannedPlay, h *hostState, a *appliedStep, reverter Reverter) bool {
-	s := &stepRun{execution: x, play: p, step: a.step, h: h, started: x.Now()}
+	s := &stepRun{execution: x, play: p, step: a.step, h: h, started: x.Now(), reverting: true}
 	ctx, cancel := context.WithTimeout(ctx, max(a.step.Timeout, rollbackTimeout))
 	defer cancel()
-	if err := reverter.Revert(ctx, &recorder{Host: h.host, s: s}); err != nil {
-		s.event(Event{Kind: RevertFailed, Error: err.Error(), Millis: x.Now().Sub(s.started).Milliseconds()})
-		return false
+	err := s.undo(ctx, reverter)
+	s.reverted(err)
+	return err == nil
+}
+
+func (s *stepRun) undo(ctx context.Context, r Reverter) (err error) {
+	defer func() {
+		if p := recover(); p != nil { // the other steps are reverted all the same
+			err = fmt.Errorf("internal error in action %s: %v", s.step.Action, p)
+		}
+	}()
+	return r.Revert(ctx, &recorder{Host: s.h.host, s: s})
+}
+
+// reverted records how a part of the rollback ended.
+func (s *stepRun) reverted(err error) {
+	took := s.Now().Sub(s.started).Milliseconds()
+	if err != nil {
+		s.event(Event{Kind: RevertFailed, Error: err.Error(), Attempt: s.attempt, Millis: took})
+		return
 	}
-	x.mu.Lock()
-	h.results[a.step.ID] = &stepResult{status: statusReverted}
-	x.mu.Unlock()
-	s.event(Event{Kind: StepReverted, Millis: x.Now().Sub(s.started).Milliseconds()})
-	return true
+	s.mu.Lock()
+	s.h.results[s.step.ID] = &stepResult{status: statusReverted}
+	s.mu.Unlock()
+	for _, r := range s.h.reports {
+		if r.ID == s.step.ID {
+			r.Status = string(statusReverted)
+		}
+	}
+	s.event(Event{Kind: StepReverted, Attempt: s.attempt, Millis: took})
 }
 
 // follow brings what follows from files in line with the files as they are
 // now, with the step's own retries.
 func (x *execution) follow(ctx context.Context, p *PlannedPlay, h *hostState, a *appliedStep, f Follower) bool {
-	s := &stepRun{execution: x, play: p, step: a.step, h: h, started: x.Now()}
-	var err error
-	for s.attempt = 1; s.attempt <= max(a.step.Retry.Attempts, followAttempts); s.attempt++ {
-		if _, _, err = s.once(ctx, f); err == nil {
-			s.event(Event{Kind: StepReverted, Attempt: s.attempt, Millis: x.Now().Sub(s.started).Milliseconds()})
-			return true
+	s := &stepRun{execution: x, play: p, step: a.step, h: h, started: x.Now(), reverting: true}
+	most := max(a.step.Retry.Attempts, followAttempts)
+	for s.attempt = 1; ; s.attempt++ {
+		_, _, err := s.once(ctx, f)
+		if err != nil && s.attempt < most && x.Sleep(ctx, followPause) == nil {
+			continue
 		}
-		if x.Sleep(ctx, followPause) != nil {
-			break
-		}
+		s.reverted(err)
+		return err == nil
 	}
-	s.event(Event{Kind: RevertFailed, Attempt: s.attempt, Error: err.Error(), Millis: x.Now().Sub(s.started).Milliseconds()})
-	return false
 }

@@ -3,6 +3,8 @@ package engine
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -85,10 +87,9 @@ type execution struct {
 	plan  *Plan
 	hosts map[string]*hostState
 
-	mu       sync.Mutex // guards writing events, hosts' results and broken
-	broken   error      // the event stream failed
-	stopped  bool       // an interrupt was announced
-	attended []string   // host/step that were begun
+	mu      sync.Mutex // guards writing events, hosts' results, broken and stopped
+	broken  error      // the event stream failed
+	stopped bool       // an interrupt was announced
 }
 
 // hostState is one host during a run. Only one goroutine at a time works on a
@@ -101,6 +102,7 @@ type hostState struct {
 	reports []*StepReport
 	applied []*appliedStep    // in the order of Apply
 	pending map[string]string // plan: paths that earlier steps would write, with the step
+	awaited bool              // plan: an earlier step would change something
 	dirty   bool              // something was changed and not reverted
 	outcome Outcome
 	err     error
@@ -125,27 +127,31 @@ func (x *execution) emit(e Event) {
 	}
 }
 
-// halted reports whether no further step may begin.
+// halted reports whether no further step may begin, and announces an
+// interrupt once.
 func (x *execution) halted(ctx context.Context) bool {
-	x.mu.Lock()
-	broken, announced := x.broken != nil, x.stopped
-	x.mu.Unlock()
-	if broken {
-		return true
-	}
 	stop := ctx.Err() != nil
 	select {
 	case <-x.Stop:
 		stop = true
 	default:
 	}
-	if stop && !announced {
-		x.mu.Lock()
-		x.stopped = true
-		x.mu.Unlock()
+	x.mu.Lock()
+	broken := x.broken != nil
+	announce := stop && !broken && !x.stopped
+	x.stopped = x.stopped || announce
+	x.mu.Unlock()
+	if announce {
 		x.emit(Event{Kind: Interrupted, Message: "no further step is begun"})
 	}
-	return stop
+	return stop || broken
+}
+
+// failedLog returns the error that stopped the event stream, or nil.
+func (x *execution) failedLog() error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.broken
 }
 
 // play carries out one play batch by batch and reports whether the run goes
@@ -180,8 +186,7 @@ func (x *execution) batch(ctx context.Context, p *PlannedPlay, names []string) b
 			}
 		})
 	}
-	failed := x.failed(names)
-	if failed && p.OnFailure == "rollback" && !x.plan.Run.Plan {
+	if x.failed(names) && p.OnFailure == "rollback" && !x.plan.Run.Plan {
 		x.each(names, func(h *hostState) { x.rollback(ctx, p, h) })
 	}
 	for i := range p.Finally {
@@ -193,7 +198,7 @@ func (x *execution) batch(ctx context.Context, p *PlannedPlay, names []string) b
 		})
 	}
 	x.each(names, func(h *hostState) { x.finish(p, h) })
-	return !failed || p.OnFailure == "continue"
+	return !x.failed(names) || p.OnFailure == "continue"
 }
 
 // finally carries out a step although the host may have failed: an interrupt
@@ -242,7 +247,7 @@ func (x *execution) connect(ctx context.Context, p *PlannedPlay, h *hostState) {
 	started := x.Now()
 	host, err := x.Dial(ctx, h.name)
 	if err == nil && x.Gather != nil {
-		if h.facts, err = x.Gather(ctx, host); err != nil {
+		if h.facts, err = x.Gather(ctx, readOnly{host}); err != nil {
 			err = fmt.Errorf("facts: %w", err)
 			_ = host.Close() // the error that matters is the one above
 			host = nil
@@ -269,7 +274,7 @@ func (x *execution) finish(p *PlannedPlay, h *hostState) {
 		h.outcome, message = OutcomeUnchanged, h.err.Error()
 		if h.dirty {
 			h.outcome = OutcomePartial
-		} else if len(h.applied) > 0 {
+		} else if slices.ContainsFunc(h.applied, func(a *appliedStep) bool { return !waits(a.action) }) {
 			h.outcome = OutcomeReverted
 		}
 	}
@@ -287,7 +292,7 @@ func (x *execution) close() {
 // report sums up and emits the last event.
 func (x *execution) report(ctx context.Context, names []string) *Report {
 	rep := &Report{Run: x.plan.Run, Outcome: OutcomeOK, Hosts: map[string]*HostReport{}, Order: names, Steps: map[string][]*StepReport{}}
-	errs := &multierror.Error{}
+	errs := &multierror.Error{ErrorFormat: oneALine}
 	dirty, lasting, failed := false, false, false
 	for _, name := range names {
 		h := x.hosts[name]
@@ -302,10 +307,9 @@ func (x *execution) report(ctx context.Context, names []string) *Report {
 		}
 	}
 	rep.Left = x.left()
-	interrupted := x.halted(ctx) && x.broken == nil
+	interrupted := x.stopped || len(rep.Left) > 0 && x.halted(ctx)
 	switch {
 	case x.broken != nil:
-		errs = multierror.Append(errs, x.broken)
 		rep.Outcome = OutcomePartial
 	case failed && (dirty || lasting):
 		rep.Outcome = OutcomePartial
@@ -316,11 +320,12 @@ func (x *execution) report(ctx context.Context, names []string) *Report {
 	case failed:
 		rep.Outcome = OutcomeUnchanged
 	}
-	rep.Err = errs.ErrorOrNil()
 	x.emit(Event{Kind: RunFinished, Outcome: rep.Outcome, Left: rep.Left})
-	if x.broken != nil && rep.Outcome == OutcomeOK {
-		rep.Outcome, rep.Err = OutcomePartial, x.broken
+	if x.broken != nil { // perhaps only now
+		errs = multierror.Append(errs, x.broken)
+		rep.Outcome = OutcomePartial
 	}
+	rep.Err = errs.ErrorOrNil()
 	return rep
 }
 
@@ -346,4 +351,12 @@ func (x *execution) left() []string {
 		}
 	}
 	return list
+}
+
+func oneALine(errs []error) string {
+	texts := make([]string, len(errs))
+	for i, e := range errs {
+		texts[i] = e.Error()
+	}
+	return strings.Join(texts, "\n")
 }

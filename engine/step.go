@@ -44,6 +44,8 @@ type stepRun struct {
 	h       *hostState
 	started time.Time
 	attempt int
+
+	reverting bool // goes on without a log: half a rollback is worse than an unrecorded one
 }
 
 func (s *stepRun) event(e Event) {
@@ -56,6 +58,7 @@ func (s *stepRun) end(st status, e Event, res Result) {
 	s.mu.Lock()
 	s.h.results[s.step.ID] = &stepResult{status: st, outputs: res.Outputs}
 	s.mu.Unlock()
+	s.h.awaited = s.h.awaited || st == statusPlanned || st == statusPending
 	took := s.Now().Sub(s.started)
 	reason := e.Message
 	if e.Error != "" {
@@ -88,7 +91,7 @@ func (s *stepRun) run(ctx context.Context) {
 		return
 	}
 	if bound.when != nil {
-		ok, err := bound.when.evalBool(s.values())
+		ok, err := bound.when.evalBool(s.values(bound.when.remote))
 		if err != nil {
 			s.fail(err, Result{})
 			return
@@ -104,7 +107,11 @@ func (s *stepRun) run(ctx context.Context) {
 			return
 		}
 	}
-	action, err := s.step.action(s.h.name, s.values())
+	remote := false
+	for _, e := range bound.exprs {
+		remote = remote || e.remote
+	}
+	action, err := s.step.action(s.h.name, s.values(remote))
 	if err != nil {
 		s.fail(err, Result{})
 		return
@@ -119,11 +126,12 @@ func (s *stepRun) run(ctx context.Context) {
 // attempts tries the step until it succeeds or its retries are used up.
 func (s *stepRun) attempts(ctx context.Context, bound *boundStep, action Action) {
 	retry := s.step.Retry
-	pause := retry.Delay.Std()
+	most := float64(retry.MaxDelay)
+	pause := min(float64(retry.Delay), most)
 	for s.attempt = 1; ; s.attempt++ {
 		done, res, err := s.once(ctx, action)
 		if err == nil && bound.until != nil {
-			err = s.until(bound.until, res)
+			err = s.until(bound.until, done, res)
 		}
 		if err == nil {
 			s.succeed(done, res)
@@ -133,9 +141,9 @@ func (s *stepRun) attempts(ctx context.Context, bound *boundStep, action Action)
 			s.fail(err, res)
 			return
 		}
-		wait := min(pause, retry.MaxDelay.Std())
+		wait := time.Duration(pause)
 		if retry.Jitter > 0 {
-			wait -= time.Duration(float64(wait) * retry.Jitter * s.Rand())
+			wait -= time.Duration(pause * retry.Jitter * s.Rand())
 		}
 		s.event(Event{Kind: StepRetry, Attempt: s.attempt, Error: err.Error(),
 			Message: fmt.Sprintf("attempt %d of %d failed, next in %s", s.attempt, retry.Attempts, wait.Round(time.Millisecond))})
@@ -143,14 +151,18 @@ func (s *stepRun) attempts(ctx context.Context, bound *boundStep, action Action)
 			s.fail(err, res)
 			return
 		}
-		pause = time.Duration(float64(pause) * retry.Backoff)
+		pause = min(pause*retry.Backoff, most)
 	}
 }
 
-func (s *stepRun) until(e *expression, res Result) error {
-	env := s.values()
+func (s *stepRun) until(e *expression, changed bool, res Result) error {
+	env := s.values(e.remote)
+	st := statusOK
+	if changed {
+		st = statusChanged
+	}
 	steps := maps.Clone(env["steps"].(map[string]any))
-	steps[s.step.ID] = stepValues(s.step.spec, &stepResult{status: statusOK, outputs: res.Outputs})
+	steps[s.step.ID] = stepValues(s.step.spec, &stepResult{status: st, outputs: res.Outputs})
 	env["steps"] = steps
 	ok, err := e.evalBool(env)
 	if err == nil && !ok {
@@ -175,6 +187,9 @@ func (s *stepRun) once(ctx context.Context, action Action) (changed bool, res Re
 		defer cancel()
 	}
 	defer func() {
+		if p := recover(); p != nil { // the host is not left half changed by a bug
+			err = fmt.Errorf("internal error in action %s: %v", s.step.Action, p)
+		}
 		if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			err = fmt.Errorf("timed out after %s: %w", s.step.Timeout, err)
 		}
@@ -190,11 +205,8 @@ func (s *stepRun) once(ctx context.Context, action Action) (changed bool, res Re
 		return false, res, fmt.Errorf("%s cannot make changes, but found some: %s", s.step.Action, describe(res.Changes))
 	}
 	s.event(Event{Kind: StepIntent, Changes: res.Changes, Attempt: s.attempt})
-	s.mu.Lock()
-	broken := s.broken
-	s.mu.Unlock()
-	if broken != nil {
-		return false, res, broken
+	if err := s.failedLog(); err != nil && !s.reverting {
+		return false, res, err
 	}
 	s.remember(applier)
 	if err := applier.Apply(ctx, host); err != nil {
@@ -235,12 +247,12 @@ func (s *stepRun) foresee(ctx context.Context, action Action) {
 	}
 	foresight := &foresight{Probe: &recorder{Host: s.h.host, s: s}, pending: s.h.pending}
 	s.attempt = 1
-	res, err := action.Check(ctx, readOnly{foresight})
+	res, err := s.safely(ctx, action, foresight)
 	_, writes := action.(Applier)
 	switch {
 	case (err != nil || !writes) && len(foresight.seen) > 0:
 		s.end(statusPending, Event{Kind: StepPending, Message: "judged after step " + foresight.steps()}, res)
-	case err != nil && len(s.h.pending) > 0:
+	case err != nil && s.h.awaited:
 		s.end(statusPending, Event{Kind: StepPending, Message: "judged after the changes; today: " + err.Error()}, res)
 	case err != nil:
 		s.fail(err, res)
@@ -259,6 +271,16 @@ func (s *stepRun) foresee(ctx context.Context, action Action) {
 	}
 }
 
+// safely is Check in a plan.
+func (s *stepRun) safely(ctx context.Context, action Action, p Probe) (res Result, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("internal error in action %s: %v", s.step.Action, p)
+		}
+	}()
+	return action.Check(ctx, readOnly{p})
+}
+
 // withheld returns the step on whose result, withheld by a plan, an expression
 // depends, or "".
 func (s *stepRun) withheld(e *expression) string {
@@ -267,14 +289,19 @@ func (s *stepRun) withheld(e *expression) string {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, id := range e.steps {
+	ids := e.steps
+	if e.anyStep {
+		ids = sortedKeys(s.h.results)
+	}
+	for _, id := range ids {
 		if r := s.h.results[id]; r != nil && (r.status == statusPlanned || r.status == statusPending) {
 			return id
 		}
 	}
 	if e.remote {
 		for _, name := range sortedKeys(s.hosts) {
-			for id, r := range s.hosts[name].results {
+			for _, id := range sortedKeys(s.hosts[name].results) {
+				r := s.hosts[name].results[id]
 				if r.status == statusPlanned || r.status == statusPending {
 					return name + "/" + id
 				}
@@ -284,13 +311,17 @@ func (s *stepRun) withheld(e *expression) string {
 	return ""
 }
 
-// values returns the environment of the step's expressions.
-func (s *stepRun) values() map[string]any {
+// values returns the environment of the step's expressions; that of the other
+// hosts only when it is asked for, as it grows with their number.
+func (s *stepRun) values(remote bool) map[string]any {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	host := s.plan.Hosts[s.h.name]
 	hosts := map[string]any{}
 	for name, ph := range s.plan.Hosts {
+		if !remote {
+			break
+		}
 		v := ph.hostValues()
 		v["steps"] = s.plan.stepValues(s.hosts[name])
 		hosts[name] = v

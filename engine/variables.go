@@ -2,7 +2,6 @@ package engine
 
 import (
 	"fmt"
-	"maps"
 	"strings"
 
 	"certbook/schema"
@@ -24,13 +23,16 @@ type variables struct {
 }
 
 // resolveVariables returns the values of raw. Mistakes go to d; a variable
-// with one has no value.
-func resolveVariables(raw map[string]schema.Value, host, run map[string]any, d *schema.Diagnostics) map[string]any {
+// with one is among failed and has the value nil.
+func resolveVariables(raw map[string]schema.Value, host, run map[string]any, d *schema.Diagnostics) (values map[string]any, failed map[string]bool) {
 	v := &variables{raw: raw, host: host, run: run, values: map[string]any{}, failed: map[string]bool{}, d: d}
 	for _, name := range sortedKeys(raw) {
 		v.resolve(name)
 	}
-	return v.values
+	for name := range v.failed {
+		v.values[name] = nil
+	}
+	return v.values, v.failed
 }
 
 func (v *variables) resolve(name string) {
@@ -48,11 +50,15 @@ func (v *variables) resolve(name string) {
 		}
 	}
 	v.path = append(v.path, name)
+	before := v.d.Len()
 	result := interpolate(v.raw[name], v.eval, func(x schema.Value) *yaml.Node {
 		v.failed[name] = true
 		return x.Node
 	}, v.d)
 	v.path = v.path[:len(v.path)-1]
+	if v.d.Len() > before {
+		v.failed[name] = true
+	}
 	if !v.failed[name] {
 		v.values[name] = fromNode(result.Node)
 	}
@@ -60,31 +66,35 @@ func (v *variables) resolve(name string) {
 
 // eval computes one ${...} of the variable that is being resolved, after the
 // variables that it uses.
-func (v *variables) eval(code string, pos schema.Pos) (any, bool) {
-	for _, name := range v.uses(code) {
-		v.resolve(name)
-	}
+func (v *variables) eval(code string, at places) (any, bool) {
 	known := types.Map{}
 	for name := range v.raw {
 		known[name] = types.Any
 	}
-	maps.Copy(known, typesOfValues(v.values))
-	e := compileExpression(code, pos, types.Map{
+	for _, name := range v.uses(code) {
+		if v.resolve(name); v.failed[name] {
+			return nil, false // its mistake is reported
+		}
+		known[name] = typeOfValue(v.values[name])
+	}
+	e := compileExpression(code, at, scope{types: types.Map{
 		"vars": known, "host": typesOfValues(v.host), "run": runTypes,
 		"steps": types.Any, "hosts": types.Any, "facts": types.Any,
-	}, v.d)
+	}}, v.d)
 	if e == nil {
 		return nil, false
 	}
 	if !e.static() {
-		v.d.Add(pos, "a variable cannot use steps, hosts or facts: %q; use the expression where the value is needed", code)
+		v.d.Add(at(0), "a variable cannot use steps, hosts or facts: %q; use the expression where the value is needed", code)
+		return nil, false
+	}
+	if e.anyVar {
+		v.d.Add(at(0), "a variable can use another one by its name only, as in vars.name: %q", code)
 		return nil, false
 	}
 	value, err := e.eval(map[string]any{"vars": v.values, "host": v.host, "run": v.run})
 	if err != nil {
-		if len(v.failed) == 0 {
-			v.d.Add(pos, "%s", strings.TrimPrefix(err.Error(), fmt.Sprintf("%s: ", pos)))
-		}
+		v.d.Add(at(0), "%s", strings.TrimPrefix(err.Error(), fmt.Sprintf("%s: ", at(0))))
 		return nil, false
 	}
 	return value, true
@@ -93,8 +103,8 @@ func (v *variables) eval(code string, pos schema.Pos) (any, bool) {
 // uses returns the variables that an expression names.
 func (v *variables) uses(code string) []string {
 	var scratch schema.Diagnostics
-	open := types.Map{"vars": types.Map{types.Extra: types.Any}, "host": types.Any, "run": types.Any}
-	e := compileExpression(code, schema.Pos{}, open, &scratch)
+	open := types.Map{"steps": types.Any, "hosts": types.Any, "facts": types.Any, "vars": types.Map{types.Extra: types.Any}, "host": types.Any, "run": types.Any}
+	e := compileExpression(code, func(int) schema.Pos { return schema.Pos{} }, scope{types: open}, &scratch)
 	if e == nil {
 		return nil // the mistake is reported when it is compiled for real
 	}

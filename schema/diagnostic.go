@@ -179,11 +179,16 @@ func distance(a, b string) int {
 	return rows[len(a)][len(b)]
 }
 
-// clip shortens a message that quotes a very long input.
+// clip shortens a message that quotes a very long input and takes out what a
+// terminal would act on.
 func clip(s string) string {
 	const most = 2000
-	if len(s) <= most {
-		return s
+	if len(s) > most {
+		s = strings.ToValidUTF8(s[:most], "") + "..."
 	}
-	return strings.ToValidUTF8(s[:most], "") + "..."
+	lines := strings.Split(s, "\n")
+	for i := range lines {
+		lines[i] = printable(lines[i])
+	}
+	return strings.Join(lines, "\n")
 }

@@ -123,6 +123,9 @@ func ClusterConfig(l Layout, kubeadm Version, found []Found) ([]byte, error) {
 	return append(append(a, "---\n"...), b...), nil
 }
 
+// defaultAlgorithm is what kubeadm uses when nothing is configured.
+const defaultAlgorithm = "RSA-2048"
+
 // criSocket is the kubelet's runtime endpoint when one is written down.
 func criSocket(l Layout) string {
 	r, err := DetectRuntime(l)
@@ -132,7 +135,9 @@ func criSocket(l Layout) string {
 	return r.Endpoint
 }
 
-// algorithm writes down the algorithm of the renewable certificates' keys.
+// algorithm writes down the algorithm of the renewable certificates' keys. A
+// kubeconfig of RSA-2048 has no say: older kubeadms made them so whatever was
+// configured, and renew them in the algorithm of the configuration.
 func (c *clusterConfiguration) algorithm(kubeadm Version, found []Found) error {
 	name, from := "", ""
 	for _, f := range found {
@@ -141,6 +146,7 @@ func (c *clusterConfiguration) algorithm(kubeadm Version, found []Found) error {
 			continue
 		}
 		switch a := KeyAlgorithm(leaf); {
+		case f.Kind == KindKubeconfig && a == defaultAlgorithm:
 		case name == "":
 			name, from = a, f.Name
 		case a != name:
@@ -148,8 +154,8 @@ func (c *clusterConfiguration) algorithm(kubeadm Version, found []Found) error {
 		}
 	}
 	switch name {
-	case "", "RSA-2048":
-		return nil // kubeadm's default
+	case "", defaultAlgorithm:
+		return nil
 	case "ECDSA-P256":
 		if !kubeadm.AtLeast(31) {
 			c.FeatureGates = map[string]bool{"PublicKeysECDSA": true}

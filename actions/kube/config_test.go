@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"strings"
 	"testing"
 	"time"
@@ -58,6 +59,23 @@ func TestClusterConfigVersions(t *testing.T) {
 		require.Equal(t, !old, strings.Contains(string(got), "encryptionAlgorithm: ECDSA-P256\n"))
 		require.Equal(t, !old, strings.Contains(string(got), "certificateValidityPeriod: 8760h0m0s\n"))
 	}
+}
+
+// TestClusterConfigOldKubeconfigs: kubeadm 1.19 with PublicKeysECDSA makes
+// kubeconfigs of RSA all the same.
+func TestClusterConfigOldKubeconfigs(t *testing.T) {
+	h, l, _ := at(t, "v1.19.16")
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	require.NoError(t, err)
+	const admin = "/etc/kubernetes/admin.conf"
+	h.put(admin, conf(l.Servers[admin], h.ca, sign(t, leaf(t, "kubernetes-admin"), &h.ca, key), Redacted))
+	got, err := ClusterConfig(l, version(t, "v1.19.16"), Inventory(l, h.files))
+	require.NoError(t, err)
+	require.Contains(t, string(got), "PublicKeysECDSA: true")
+
+	h.put("/etc/kubernetes/pki/apiserver.crt", sign(t, leaf(t, "kube-apiserver"), &h.ca, key).pem())
+	_, err = ClusterConfig(l, version(t, "v1.19.16"), Inventory(l, h.files))
+	require.ErrorContains(t, err, "a configuration can name one")
 }
 
 func TestClusterConfigExternalEtcd(t *testing.T) {

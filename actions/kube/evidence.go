@@ -25,10 +25,10 @@ type FindingKind string
 const (
 	SerialKept       FindingKind = "serial-kept"       // the certificate was not replaced
 	NotLater         FindingKind = "not-later"         // it does not end later than the old one
-	SubjectChanged   FindingKind = "subject-changed"   //
-	SANsChanged      FindingKind = "sans-changed"      //
-	EKUChanged       FindingKind = "eku-changed"       //
-	KeyUsageChanged  FindingKind = "key-usage-changed" //
+	SubjectChanged   FindingKind = "subject-changed"   // another CN, organization, ...
+	SANsChanged      FindingKind = "sans-changed"      // a name was lost or has come
+	EKUChanged       FindingKind = "eku-changed"       // another extended key usage
+	KeyUsageChanged  FindingKind = "key-usage-changed" // another key usage
 	AlgorithmChanged FindingKind = "algorithm-changed" // another algorithm or size of the key
 	KeyKept          FindingKind = "key-kept"          // the same key was certified again
 	KeyMismatch      FindingKind = "key-mismatch"      // the private key on disk is not the certificate's
@@ -36,7 +36,7 @@ const (
 	CAInvalid        FindingKind = "ca-invalid"        // the CA that signed it is not valid now
 	OutlivesCA       FindingKind = "outlives-ca"       // it ends later than its CA
 	ValidityChanged  FindingKind = "validity-changed"  // another length of validity than before
-	NotValidNow      FindingKind = "not-valid-now"     //
+	NotValidNow      FindingKind = "not-valid-now"     // not yet or no longer valid
 	NoCertificate    FindingKind = "no-certificate"    // there is nothing to judge
 )
 
@@ -110,7 +110,11 @@ func (j *judgement) compare(before, after *x509.Certificate) {
 		j.add(KeyUsageChanged, severity, "the key usage is not the same", list(KeyUsages(before)), list(KeyUsages(after)))
 	}
 	if a, b := KeyAlgorithm(before), KeyAlgorithm(after); a != b {
-		j.add(AlgorithmChanged, Fatal, "the key has another algorithm or size", a, b)
+		severity := Fatal // as when kubeadm has fallen back to its default
+		if a == defaultAlgorithm {
+			severity = Warning // only a configuration can have asked for another one
+		}
+		j.add(AlgorithmChanged, severity, "the key has another algorithm or size", a, b)
 	}
 	if bytes.Equal(before.RawSubjectPublicKeyInfo, after.RawSubjectPublicKeyInfo) {
 		j.add(KeyKept, Warning, "the key was not replaced", SPKIHash(before), SPKIHash(after))

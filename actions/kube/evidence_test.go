@@ -92,7 +92,9 @@ func TestJudgeKeyAndCA(t *testing.T) {
 
 	require.Empty(t, Judge(before.cert, after.cert, both, after.spki(), noon), "any CA of a bundle may have signed")
 	require.Equal(t, []FindingKind{KeyMismatch}, kinds(Judge(before.cert, after.cert, both, before.spki(), noon)))
-	require.Equal(t, []FindingKind{KeyMismatch}, kinds(Judge(before.cert, after.cert, both, nil, noon)))
+	none := Judge(before.cert, after.cert, both, nil, noon)
+	require.Equal(t, []FindingKind{KeyMismatch}, kinds(none))
+	require.Equal(t, "no private key was found for the certificate", none[0].Text)
 	require.Equal(t, []FindingKind{Untrusted}, kinds(Judge(before.cert, after.cert, both[:1], after.spki(), noon)), "a CA of the same name")
 	require.Equal(t, []FindingKind{Untrusted}, kinds(Judge(before.cert, after.cert, nil, after.spki(), noon)))
 	require.Equal(t, []FindingKind{SerialKept, NotLater, KeyKept}, kinds(Judge(before.cert, before.cert, both, before.spki(), noon)))
@@ -106,10 +108,20 @@ func TestJudgeKeyAndCA(t *testing.T) {
 	b, c := issue(t, old, a), issue(t, old, leaf(t, "x"))
 	require.Equal(t, []FindingKind{CAInvalid, OutlivesCA}, kinds(Judge(b.cert, c.cert, []*x509.Certificate{old.cert}, c.spki(), noon)))
 
+	early := noon.AddDate(-1, 0, 0).Add(-time.Second) // a second before the CA begins
+	found := kinds(Judge(nil, after.cert, both, after.spki(), early))
+	require.Equal(t, []FindingKind{CAInvalid, NotValidNow}, found)
+
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	require.NoError(t, err)
 	r := sign(t, leaf(t, "x"), &ca, key)
-	require.Equal(t, []FindingKind{AlgorithmChanged}, kinds(Judge(before.cert, r.cert, both, r.spki(), noon)))
+	fallback := Judge(before.cert, r.cert, both, r.spki(), noon)
+	require.Equal(t, []FindingKind{AlgorithmChanged}, kinds(fallback))
+	require.Equal(t, Fatal, fallback[0].Severity, "ECDSA became kubeadm's default")
+	start := sign(t, a, &ca, key)
+	asked := Judge(start.cert, after.cert, both, after.spki(), noon)
+	require.Equal(t, []FindingKind{AlgorithmChanged}, kinds(asked))
+	require.Equal(t, Warning, asked[0].Severity, "the default became ECDSA, as configured")
 }
 
 // TestJudgeOrganization knows what kubeadm 1.29 and 1.37 change themselves.
@@ -127,6 +139,8 @@ func TestJudgeOrganization(t *testing.T) {
 		{"kube-apiserver-kubelet-client", "kubeadm:cluster-admins", "system:masters", Fatal, "no authorization can limit"},
 		{"kubernetes-admin", "kubeadm:cluster-admins", "system:masters", Fatal, "no authorization can limit"},
 		{"kubernetes-admin", "system:masters", "", Fatal, "organization is not the same"},
+		{"kube-apiserver-etcd-client", "x", "", Fatal, "organization is not the same"},
+		{"kube-etcd-healthcheck-client", "system:masters", "kubeadm:cluster-admins", Fatal, "organization is not the same"},
 		{"kube-apiserver-etcd-client", "", "x", Fatal, "organization is not the same"},
 	}
 	ca := newCA(t, "kubernetes")

@@ -78,6 +78,15 @@ func TestNodeName(t *testing.T) {
 	require.Equal(t, Node{"node.example", "--hostname-override"}, Survey(h.files).Node)
 }
 
+func TestKubeletConfRelative(t *testing.T) {
+	h := newHost(t)
+	kubelet := h.data("/etc/kubernetes/kubelet.conf")
+	h.put("/etc/kubernetes/kubelet.conf", bytes.ReplaceAll(kubelet, []byte("/var/lib/kubelet/pki/kubelet-client-current.pem"), []byte("keys/node.pem")))
+	l := Survey(h.files)
+	require.Equal(t, "/etc/kubernetes/keys/node.pem", l.Kubelet.ClientPEM)
+	require.Equal(t, []string{"/etc/kubernetes/keys/node.pem"}, l.MorePatterns())
+}
+
 func TestExternalEtcd(t *testing.T) {
 	tests := map[string]struct {
 		servers  string
@@ -150,7 +159,7 @@ func TestEnvironmentArgs(t *testing.T) {
 Environment="KUBELET_KUBECONFIG_ARGS=--bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf --kubeconfig=/etc/kubernetes/kubelet.conf"
 Environment="KUBELET_CONFIG_ARGS=--config=/var/lib/kubelet/config.yaml"
 ExecStart=
-ExecStart=/usr/bin/kubelet $KUBELET_KUBECONFIG_ARGS --fail-swap-on
+ExecStart=/usr/bin/kubelet $KUBELET_KUBECONFIG_ARGS --fail-swap-on $KUBELET_EXTRA_ARGS
 ExecStop=/bin/true --node-ip 10.0.0.1
 `
 	args := environmentArgs([]byte(unit))

@@ -84,6 +84,19 @@ func TestCrictl(t *testing.T) {
 	require.ErrorContains(t, err, "too large")
 }
 
+func TestSelectIsExact(t *testing.T) {
+	const static, uuid = "b0e56e3a92c2a3b1d9d3b9ad3c1e2f4a", "5a3f2b1c-9d8e-4f70-a1b2-c3d4e5f60718"
+	ours := Container{ID: "1", Name: APIServer, PodName: "kube-apiserver-m1", Namespace: "kube-system", PodUID: static}
+	all := []Container{
+		ours,
+		{ID: "2", Name: APIServer, PodName: "kube-apiserver-m1", Namespace: "team-a", PodUID: static},
+		{ID: "3", Name: APIServer, PodName: "kube-apiserver-m1", Namespace: "kube-system", PodUID: uuid},
+		{ID: "4", Name: "manager", PodName: "etcd-operator-kube-apiserver-x", Namespace: "kube-system", PodUID: static},
+		{ID: "5", Name: "kube-apiserver-proxy", PodName: "kube-apiserver-m1", Namespace: "kube-system", PodUID: static},
+	}
+	require.Equal(t, []Container{ours}, Select(all, APIServer))
+}
+
 func TestDocker(t *testing.T) {
 	all, err := ParseDockerInspect(testdata(t, "runtime/docker-inspect.json"))
 	require.NoError(t, err)

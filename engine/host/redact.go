@@ -15,8 +15,11 @@ var (
 	otherKey  = regexp.MustCompile(`^[ \t]*(?:- )?["']?[A-Za-z0-9_./-]+["']?[ \t]*[:=]|^[ \t]*[}\]]|^[ \t]*(?:#|---|\.\.\.)`)
 	doubleEnd = regexp.MustCompilePOSIX(`^([^"\\]|\\.)*"`)
 	singleEnd = regexp.MustCompilePOSIX(`^([^']|'')*'`)
-	flowStart = regexp.MustCompile(`[{,][ \t]*$`)
 )
+
+// maxInLine bounds the work on one line: what follows so many secrets is taken
+// for one that may go on in the next lines.
+const maxInLine = 500
 
 const certStart = "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS" // base64 of -----BEGIN CERTIFICATE
 
@@ -90,7 +93,7 @@ func (r *redactor) line(s string) {
 // blocks takes PEM private keys out of a line. It is not kept when nothing is left.
 func (r *redactor) blocks(s string) (string, bool) {
 	out, hit := "", r.key
-	for {
+	for n := 0; ; n++ {
 		if r.key {
 			at := keyEnd.FindStringIndex(s)
 			if at == nil {
@@ -101,6 +104,10 @@ func (r *redactor) blocks(s string) (string, bool) {
 		at := keyBegin.FindStringIndex(s)
 		if at == nil {
 			out += s
+			break
+		}
+		if n == maxInLine {
+			out, hit, r.key = out+"REDACTED", true, true
 			break
 		}
 		out += s[:at[0]]
@@ -125,17 +132,22 @@ func (r *redactor) base64(s string) string {
 // values replaces what follows the keys of secrets in a line.
 func (r *redactor) values(s string) string {
 	out := ""
-	for {
+	for n := 0; ; n++ {
 		at := secretKey.FindStringIndex(lower(s))
 		if at == nil {
 			return out + s
 		}
+		if n == maxInLine {
+			r.found, r.drop = true, 0
+			return out + "REDACTED"
+		}
 		start, before := len(out)+at[0], s[:at[0]]
 		out, s = out+s[:at[1]], s[at[1]:]
-		if before != "" && !isQuote(out[start]) && strings.ContainsRune(wordChars, rune(lower(before)[len(before)-1])) {
+		if before != "" && !isQuote(out[start]) && strings.Contains(wordChars, lower(before[len(before)-1:])) {
 			continue // the end of a longer word
 		}
-		flow := flowStart.MatchString(out[:start])
+		ahead := strings.TrimRight(out[:start], " \t")
+		flow := strings.HasSuffix(ahead, "{") || strings.HasSuffix(ahead, ",")
 		value := strings.TrimLeft(s, " \t")
 		out, s = out+s[:len(s)-len(value)], value
 		switch {

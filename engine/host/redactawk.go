@@ -7,28 +7,30 @@ function closing(s, q) {
 	if (q == "\"") return match(s, /^([^"\\]|\\.)*"/)
 	return match(s, /^([^\047]|\047\047)*\047/)
 }
-function blocks(s,   hit) {
+function blocks(s,   hit, n) {
 	res = ""; hit = pem
-	while (1) {
+	for (n = 0; ; n++) {
 		if (pem) {
 			if (!match(s, /-----END [A-Z0-9 ]*PRIVATE KEY[A-Z0-9 ]*-----/)) break
 			s = substr(s, RSTART + RLENGTH); pem = 0
 		}
 		if (!match(s, /-----BEGIN [A-Z0-9 ]*PRIVATE KEY[A-Z0-9 ]*-----/)) { res = res s; break }
+		if (n == 500) { res = res "REDACTED"; pem = hit = 1; break }
 		res = res substr(s, 1, RSTART - 1)
 		s = substr(s, RSTART + RLENGTH); pem = hit = 1
 	}
 	if (hit) red = 1
 	return !hit || res !~ /^[ \t\r]*$/
 }
-function encoded(s,   out) {
+function encoded(s,   out, n) {
 	out = ""
-	while (match(s, /LS0tLS1CRUdJTi[A-Za-z0-9+\/]+=*/)) {
+	while (n++ < 500 && match(s, /LS0tLS1CRUdJTi[A-Za-z0-9+\/]+=*/)) {
 		out = out substr(s, 1, RSTART - 1)
 		if (substr(s, RSTART, 30) == "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS") out = out substr(s, RSTART, RLENGTH)
 		else { out = out "REDACTED"; red = 1 }
 		s = substr(s, RSTART + RLENGTH)
 	}
+	if (n > 500 && s ~ /LS0tLS1CRUdJTi/) { red = 1; return out "REDACTED" }
 	return out s
 }
 function redact(s) {
@@ -52,11 +54,12 @@ function redact(s) {
 	}
 	print "+" values(s)
 }
-function values(s,   low, at, out, from, flow, q) {
+function values(s,   low, at, out, from, flow, q, n) {
 	out = ""
-	while (1) {
+	for (n = 0; ; n++) {
 		low = tolower(s)
 		if (!match(low, /["\047]?(client-key-data|token|password|passwd|client-secret|id-token|refresh-token|access-token|bearertoken|certificatekey|certificate-key|secret|tls\.key|private_key)\\?["\047]?[ \t]*[:=]/)) return out s
+		if (n == 500) { red = 1; drop = 0; return out "REDACTED" }
 		at = RSTART; from = length(out) + RSTART - 1
 		out = out substr(s, 1, RSTART + RLENGTH - 1)
 		s = substr(s, RSTART + RLENGTH)

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Options say what kind of control-plane node a tree is. The zero value of
-// every field but Version is what kubeadm does by default.
+// Options say what kind of control-plane node a tree is. Only Version must be
+// set; the zero value of a switch or period is what kubeadm does by default.
 type Options struct {
 	Version string // one of Versions
 	Dir     string // becomes the node's root directory; "" is a new temporary directory
@@ -23,8 +23,8 @@ type Options struct {
 	ECDSA        bool // P-256 keys instead of RSA-2048
 	ExternalEtcd bool // etcd runs elsewhere; its CA certificate and the client pair are here, its CA key is not
 
-	Validity        time.Duration // what the configuration says for leaf certificates, so also for renewed ones; 0 is a year. Before 1.31 there is no such setting: the leafs are re-signed instead
-	Remaining       time.Duration // not 0: leaf certificates of a year that end so long from now, negative long ago; those renewed later are not affected
+	Validity        time.Duration // of leaf certificates, by the configuration and so also of renewed ones; 0 is a year. Before 1.31 kubeadm cannot: the leafs are re-signed once
+	Remaining       time.Duration // not 0: the leafs end so long from now, negative ago; those renewed later are not affected
 	KubeletEmbedded bool          // kubelet.conf keeps its certificate, as before kubelet took over its rotation
 	NoSuperAdmin    bool          // super-admin.conf is removed, as people do and as on a node that joined
 	Shared          *Tree         // another node of the same cluster: its CAs and service account key are taken over

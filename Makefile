@@ -1,0 +1,26 @@
+# The commands of this project. `make` lists them.
+BIN := bin/certbook
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test lint schemas clean
+
+help: ## list the commands
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+
+build: ## build bin/certbook
+	go build -trimpath -o $(BIN) ./cmd/certbook
+
+demo: build ## renew a sandbox of three masters; needs only Go
+	$(BIN) demo
+
+test: ## set up what the tests need and run them all
+	@sh lab/test.sh
+
+lint: ## gofmt, go vet, staticcheck, shipped playbooks, generated schemas
+	@sh lab/lint.sh
+
+schemas: build ## generate the JSON Schemas anew
+	for k in playbook overlay inventory; do $(BIN) schema $$k > schema/$$k.schema.json; done
+
+clean: ## remove what was built
+	rm -rf bin
