@@ -38,7 +38,7 @@ func (c Compiler) Compile() (*Plan, error) {
 	b := &builder{Compiler: c, playbook: playbook, plan: &Plan{
 		Name: playbook.Name.Value, Run: c.Run, Hosts: map[string]PlannedHost{},
 		Documents: c.documents(), registry: c.Registry, facts: c.Facts,
-	}, seen: types.Map{}, failed: map[string]map[string]bool{}}
+	}, seen: types.Map{}, failed: map[string]map[string]bool{}, anyVars: map[string]bool{}}
 	b.hosts()
 	b.specs = b.stepSpecs()
 	limit := b.limit()
@@ -68,6 +68,7 @@ type builder struct {
 	seen     types.Map                  // the steps that come before the present one
 	failed   map[string]map[string]bool // by host: the variables with a mistake
 	others   types.Map                  // all hosts as expressions see them; nil until it is needed
+	anyVars  map[string]bool            // the variables that some host has
 	d        schema.Diagnostics
 }
 
@@ -88,6 +89,9 @@ func (b *builder) hosts() {
 		delete(host, "vars")
 		h.Vars, b.failed[name] = resolveVariables(raw, host, b.Run.values(), &b.d)
 		b.plan.Hosts[name] = h
+		for v := range h.Vars {
+			b.anyVars[v] = true
+		}
 	}
 	b.unknownSet()
 }
@@ -204,7 +208,7 @@ func (b *builder) scope(host string) scope {
 		}
 	}
 	h := b.plan.Hosts[host]
-	return scope{later: later, types: types.Map{
+	return scope{later: later, host: host, elsewhere: b.anyVars, types: types.Map{
 		"vars": typesOfValues(h.Vars), "host": h.hostTypes(), "facts": facts,
 		"steps": maps.Clone(b.seen), "hosts": b.others, "run": runTypes,
 	}}
@@ -237,7 +241,8 @@ func (b *builder) bind(s schema.Step, spec Spec, host string) *boundStep {
 		out.when = b.condition(*s.When, in)
 	}
 	if s.Retry != nil && s.Retry.Until != nil {
-		own := scope{types: maps.Clone(in.types), later: in.later}
+		own := in
+		own.types = maps.Clone(in.types)
 		steps := maps.Clone(b.seen)
 		steps[s.ID.Value] = stepTypes(spec.Outputs)
 		own.types["steps"] = steps

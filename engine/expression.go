@@ -30,6 +30,9 @@ const (
 type scope struct {
 	types types.Map
 	later map[string]bool // the steps that have no result yet
+
+	host      string          // the host that it is for
+	elsewhere map[string]bool // the variables that some host has
 }
 
 // places gives where byte n of an expression's text is written.
@@ -232,6 +235,10 @@ func (c *nameChecker) check(path []string, last ast.Node) {
 				c.fail(last, "step %q has no result yet: it comes later", name)
 				return
 			}
+			if len(path) == 2 && path[0] == "vars" && c.elsewhere[name] {
+				c.fail(last, "no variable %q for host %q", name, c.host)
+				return
+			}
 			c.fail(last, "%s%s", describeMissing(path), suggest(name, m))
 			return
 		}
@@ -244,7 +251,7 @@ func (c *nameChecker) check(path []string, last ast.Node) {
 func describeMissing(path []string) string {
 	name := path[len(path)-1]
 	switch {
-	case len(path) == 2 && path[0] == "steps":
+	case len(path) == 2 && path[0] == "steps", len(path) == 4 && path[0] == "hosts" && path[2] == "steps":
 		return fmt.Sprintf("no step %q", name)
 	case len(path) == 2 && path[0] == "vars":
 		return fmt.Sprintf("no variable %q", name)

@@ -171,6 +171,7 @@ func (x *execution) play(ctx context.Context, p *PlannedPlay) bool {
 
 // batch carries out a play on a batch of hosts, step by step.
 func (x *execution) batch(ctx context.Context, p *PlannedPlay, names []string) bool {
+	names = slices.DeleteFunc(slices.Clone(names), func(name string) bool { return x.hosts[name].err != nil }) // in an earlier play, with "continue"
 	if len(p.Batches) > 1 {
 		x.emit(Event{Kind: BatchStarted, Play: p.Name, Hosts: names})
 	}
@@ -241,7 +242,7 @@ func (x *execution) failed(names []string) bool {
 
 // connect dials a host unless an earlier play has.
 func (x *execution) connect(ctx context.Context, p *PlannedPlay, h *hostState) {
-	if h.host != nil || h.err != nil {
+	if h.host != nil {
 		return
 	}
 	started := x.Now()
@@ -307,7 +308,7 @@ func (x *execution) report(ctx context.Context, names []string) *Report {
 		}
 	}
 	rep.Left = x.left()
-	interrupted := x.stopped || len(rep.Left) > 0 && x.halted(ctx)
+	interrupted := len(rep.Left) > 0 && x.halted(ctx) && x.broken == nil
 	switch {
 	case x.broken != nil:
 		rep.Outcome = OutcomePartial

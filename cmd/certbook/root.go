@@ -67,7 +67,7 @@ audit log.
 	root.AddCommand(
 		runCommand(std), planCommand(std), checkCommand(std), lintCommand(std),
 		actionsCommand(std), playbooksCommand(std), schemaCommand(std),
-		auditCommand(std), versionCommand(std),
+		auditCommand(std), demoCommand(std), emulateCommand(std), versionCommand(std),
 	)
 	return root
 }

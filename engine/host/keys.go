@@ -75,7 +75,7 @@ func (h *Host) PublicKeys(ctx context.Context, paths ...string) (map[string][]by
 	}
 	args := []string{keyDataAWK}
 	for _, p := range paths {
-		args = append(args, h.Path(p))
+		args = append(args, h.file(p))
 	}
 	out, err := h.script(ctx, keysScript, nil, engine.MaxOutput, args...)
 	if err != nil {

@@ -158,6 +158,9 @@ func (h *Host) ReadFiles(ctx context.Context, patterns ...string) ([]engine.File
 			f.Target = ""
 		}
 	}
+	if h.root != "" {
+		return h.below(ctx, files)
+	}
 	return files, nil
 }
 

@@ -87,7 +87,7 @@ func (h *Host) WriteFile(ctx context.Context, path string, data []byte, opt engi
 func (h *Host) Install(ctx context.Context, src, dst string, opt engine.FileOptions) error {
 	err := checkPath(src)
 	if err == nil {
-		err = h.write(ctx, dst, h.Path(src), nil, opt)
+		err = h.write(ctx, dst, h.file(src), nil, opt)
 	}
 	if err != nil {
 		return fmt.Errorf("install %s as %s: %w", src, dst, err)
@@ -114,7 +114,7 @@ func (h *Host) write(ctx context.Context, dst, src string, data []byte, opt engi
 		save = strings.TrimSuffix(h.Path(path.Clean(opt.Save)), "/")
 	}
 	_, err := h.script(ctx, writeScript, data, engine.MaxOutput,
-		h.Path(dst), mode, opt.Owner, save, path.Clean(dst), src, strconv.Itoa(len(data)))
+		h.file(dst), mode, opt.Owner, save, path.Clean(dst), src, strconv.Itoa(len(data)))
 	return err
 }
 
@@ -143,7 +143,7 @@ func (h *Host) ReadSecret(ctx context.Context, path string) ([]byte, error) {
 	err := checkPath(path)
 	var out []byte
 	if err == nil {
-		out, err = h.script(ctx, secretScript, nil, engine.MaxOutput, h.Path(path))
+		out, err = h.script(ctx, secretScript, nil, engine.MaxOutput, h.file(path))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", path, err)

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"certbook/cmd/certbook/sandbox"
+
+	"github.com/spf13/cobra"
+)
+
+func demoCommand(std streams) *cobra.Command {
+	var keep string
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "Renew a sandbox of three masters on this machine",
+		Long: `Makes three masters in a temporary directory, with certificates that are about to
+expire and TLS servers on loopback that serve them, and carries out the shipped
+renew playbook there: check, plan, run, proof, audit, and a second run. It needs
+neither root nor Kubernetes and never asks.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return demo(cmd.Context(), std, keep) },
+	}
+	cmd.Flags().StringVar(&keep, "keep", "", "make the sandbox in this directory and leave it there, with the runs and their audit logs")
+	return cmd
+}
+
+// emulateCommand plays the commands that a sandbox lacks.
+func emulateCommand(std streams) *cobra.Command {
+	return &cobra.Command{
+		Use:                "demo-emulate COMMAND [ARG...]",
+		Hidden:             true,
+		DisableFlagParsing: true,
+		RunE: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usageError{errors.New("demo-emulate: no command")}
+			}
+			if code := sandbox.Emulate(args[0], args[1:], std.in, std.out, std.err); code != 0 {
+				return &exitError{code: code}
+			}
+			return nil
+		},
+	}
+}
+
+func demo(ctx context.Context, std streams, keep string) (err error) {
+	dir := keep
+	if dir == "" {
+		if dir, err = os.MkdirTemp("", "certbook-demo-"); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	}
+	program, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	box, err := sandbox.New(dir, program)
+	if err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancel(ctx)
+	ready, ended := make(chan struct{}), make(chan error, 1)
+	go func() { ended <- box.Run(ctx, ready) }()
+	defer func() {
+		stop()
+		err = errors.Join(err, <-ended)
+	}()
+	select {
+	case <-ready:
+	case runErr := <-ended:
+		ended <- nil
+		return fmt.Errorf("the sandbox does not start: %w", runErr)
+	}
+	fmt.Fprintf(std.out, `Three masters, m1 m2 m3, below %s.
+Real here: the certificates, the files, the TLS servers on 127.0.0.1, certbook.
+Emulated:  kubeadm, crictl, systemctl and the kubelet, and whatever else the
+           components do. Every component is a process of its own.
+`, dir)
+	return story(std, box, filepath.Join(dir, "runs"))
+}
+
+// story runs the commands that a user would.
+func story(std streams, box *sandbox.Sandbox, runs string) error {
+	inventory := []string{"-i", box.Inventory()}
+	steps := []struct {
+		title string
+		code  int
+		args  []string
+	}{
+		{"The certificates end in nine days; exit code 3 says so.", 3, append([]string{"check"}, inventory...)},
+		{"What would be done?", 0, append([]string{"plan"}, inventory...)},
+		{"Renew, one master at a time, and prove that the new certificates are served.", 0, append([]string{"run", "renew", "--yes", "--run-dir", runs}, inventory...)},
+		{"Everything is good for a year.", 0, append([]string{"check"}, inventory...)},
+		{"The log of the run is whole.", 0, []string{"audit", "verify", "--run-dir", runs}},
+		{"A second run changes nothing.", 0, append([]string{"run", "renew", "--yes", "--run-dir", runs}, inventory...)},
+	}
+	for _, s := range steps {
+		fmt.Fprintf(std.out, "\n# %s\n$ certbook", s.title)
+		for _, a := range s.args {
+			fmt.Fprintf(std.out, " %s", a)
+		}
+		fmt.Fprintln(std.out)
+		if code := run(s.args, std); code != s.code {
+			return fmt.Errorf("demo: exit code %d, expected %d", code, s.code)
+		}
+	}
+	return nil
+}
