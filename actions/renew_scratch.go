@@ -311,11 +311,16 @@ func setCluster(ctx context.Context, h engine.Host, file string, is, want kube.C
 // installCopies replaces the old pairs, key and certificate right after each
 // other.
 func (a *RenewCerts) installCopies(ctx context.Context, h engine.Host) error {
+	var files []string
 	for _, t := range a.targets {
-		for _, p := range slices.Compact([]string{t.KeyPath, t.Path}) {
-			if err := a.replaced.install(ctx, h, path.Join(a.Scratch, p), p, engine.FileOptions{}); err != nil {
-				return err
-			}
+		files = append(files, slices.Compact([]string{t.KeyPath, t.Path})...)
+	}
+	if err := a.replaced.note(ctx, h, files...); err != nil {
+		return err
+	}
+	for _, f := range files {
+		if err := a.replaced.install(ctx, h, path.Join(a.Scratch, f), f, engine.FileOptions{}); err != nil {
+			return err
 		}
 	}
 	return nil

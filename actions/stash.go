@@ -41,18 +41,24 @@ func (s *stash) write(ctx context.Context, h engine.Host, dst string, data []byt
 	return nil
 }
 
-func (s *stash) note(ctx context.Context, h engine.Host, dst string) error {
-	if slices.Contains(s.paths, dst) || slices.Contains(s.fresh, dst) {
+// note finds out which of the files are there, before they are replaced.
+func (s *stash) note(ctx context.Context, h engine.Host, files ...string) error {
+	files = slices.DeleteFunc(slices.Clone(files), func(f string) bool {
+		return slices.Contains(s.paths, f) || slices.Contains(s.fresh, f)
+	})
+	if len(files) == 0 {
 		return nil
 	}
-	have, err := h.ReadFiles(ctx, dst)
+	have, err := h.ReadFiles(ctx, files...)
 	if err != nil {
 		return err
 	}
-	if len(have) == 0 {
-		s.fresh = append(s.fresh, dst)
-	} else {
-		s.paths = append(s.paths, dst)
+	for _, f := range files {
+		if slices.ContainsFunc(have, func(h engine.File) bool { return h.Path == f }) {
+			s.paths = append(s.paths, f)
+		} else {
+			s.fresh = append(s.fresh, f)
+		}
 	}
 	return nil
 }

@@ -193,6 +193,7 @@ func TestBytesThatAreNoDocument(t *testing.T) {
 		{"colon in a value", "version: 1\nname: a: b\n", []mistake{{"2:8", "not YAML: mapping values are not allowed in this context"}}},
 		{"bad escape", "version: 1\nname: \"a\\qb\"\n", []mistake{{"2:9", "not YAML: found unknown escape character"}}},
 		{"percent", "version: 1\nname: %x\n", []mistake{{"2:7", "not YAML: found character that cannot start any token"}}},
+		{"before wide characters", "version: 1\nname: a: b\n# " + strings.Repeat("€", 500) + "\n", []mistake{{"2:8", "not YAML: mapping values are not allowed in this context"}}},
 		{"template", "version: 1\nname: {{ x }}\n", []mistake{{"2:8", ""}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -113,6 +113,7 @@ plays: [{name: renew, hosts: m1, serial: 2, on_failure: rollback}]
 steps:
   - {id: backup, with: {src: /etc/k3s, depth: null}, when: "true", retry: {attempts: 9}, timeout: 1m, off: x}
   - {id: mine, with: {a: 2}, off: "no"}
+  - {id: bye, off: x}
 insert: [{after: backup, steps: [{id: mine, action: x, with: {a: 1}}]}]
 `)
 	inserted := fmt.Sprintf("%#v", o.Insert)

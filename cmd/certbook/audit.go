@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
+	"certbook/engine"
 	"certbook/engine/audit"
 	"certbook/engine/report"
 
@@ -68,16 +70,12 @@ that this command prints somewhere else, and compare.`,
 			}
 			sum, err := audit.VerifyFile(file)
 			if output == "json" {
-				verdict := map[string]any{"file": file, "ok": err == nil, "summary": sum}
-				if err != nil {
-					verdict["error"] = err.Error()
-				}
-				if encErr := json.NewEncoder(std.out).Encode(verdict); encErr != nil {
+				if encErr := json.NewEncoder(std.out).Encode(newVerdict(file, sum, err)); encErr != nil {
 					return encErr
 				}
 			}
 			if err != nil {
-				return fmt.Errorf("%s: %w", file, err)
+				return err
 			}
 			if output == "text" {
 				fmt.Fprintf(std.out, "%s: ok, %d lines, run %s of %s: %s\nhead %s\n", file, sum.Lines, sum.Run, sum.Playbook, sum.Outcome, sum.Head)
@@ -88,6 +86,34 @@ that this command prints somewhere else, and compare.`,
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
 	cmd.Flags().StringVar(&runDir, "run-dir", defaultRunDir(), "directory that holds one directory per run")
 	return cmd
+}
+
+// verdict is what verify -o json prints. The fields from Run on are those of
+// the lines before the first that is wrong.
+type verdict struct {
+	APIVersion string         `json:"apiVersion"`
+	File       string         `json:"file"`
+	OK         bool           `json:"ok"`
+	Error      string         `json:"error,omitempty"`
+	Run        string         `json:"run"`
+	Playbook   string         `json:"playbook"`
+	Lines      int            `json:"lines"`
+	Started    time.Time      `json:"started,omitzero"`
+	Finished   time.Time      `json:"finished,omitzero"`
+	Outcome    engine.Outcome `json:"outcome"`
+	Redacted   int            `json:"redacted"` // values that were taken out when the log was written
+	Head       string         `json:"head"`
+}
+
+func newVerdict(file string, sum audit.Summary, err error) verdict {
+	v := verdict{
+		APIVersion: "certbook/v1", File: file, OK: err == nil, Run: sum.Run, Playbook: sum.Playbook, Lines: sum.Lines,
+		Started: sum.Started, Finished: sum.Finished, Outcome: sum.Outcome, Redacted: sum.Redacted, Head: sum.Head,
+	}
+	if err != nil {
+		v.Error = err.Error()
+	}
+	return v
 }
 
 func auditShowCommand(std streams) *cobra.Command {
@@ -105,13 +131,12 @@ func auditShowCommand(std streams) *cobra.Command {
 				return err
 			}
 			s := &session{std: std, verbose: true}
-			progress := &report.Progress{Style: s.style(std.out), W: std.out}
+			progress := &report.Progress{Style: s.style(std.out), W: std.out, Times: true}
 			enc := json.NewEncoder(std.out)
 			err = audit.Read(file, func(r audit.Record) error {
 				if output == "json" {
 					return enc.Encode(r.Event)
 				}
-				fmt.Fprintf(std.out, "%s ", r.Event.Time.Format("15:04:05.000"))
 				progress.Emit(r.Event)
 				return nil
 			})
@@ -120,10 +145,7 @@ func auditShowCommand(std streams) *cobra.Command {
 				fmt.Fprintf(std.err, "%s: %v\n", file, cut)
 				return nil
 			}
-			if err != nil {
-				return fmt.Errorf("%s: %w", file, err)
-			}
-			return nil
+			return err
 		},
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")

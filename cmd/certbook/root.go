@@ -8,6 +8,8 @@ import (
 	"os"
 	"strings"
 
+	"certbook/schema"
+
 	"github.com/spf13/cobra"
 )
 
@@ -53,7 +55,6 @@ audit log.
 `,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetIn(std.in)
@@ -69,6 +70,12 @@ audit log.
 		actionsCommand(std), playbooksCommand(std), schemaCommand(std),
 		auditCommand(std), demoCommand(std), emulateCommand(std), versionCommand(std),
 	)
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		if cmd.Name() == "completion" { // else an unknown shell is no mistake
+			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+		}
+	}
 	return root
 }
 
@@ -100,8 +107,13 @@ func exitCode(w io.Writer, err error) int {
 	case errors.As(err, &usage), isCobraUsage(err):
 		code = 2
 	}
-	if text := err.Error(); text != "" {
-		fmt.Fprintf(w, "certbook: %s\n", clean(text))
+	var mistake *schema.Diagnostic
+	text, prefix := err.Error(), "certbook: "
+	if errors.As(err, &mistake) {
+		prefix = "" // every line is file:line:col, which editors jump to
+	}
+	if text != "" {
+		fmt.Fprintf(w, "%s%s\n", prefix, clean(text))
 	}
 	return code
 }

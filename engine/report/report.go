@@ -51,7 +51,8 @@ func clean(s string) string {
 type Progress struct {
 	Style
 	W     io.Writer
-	width int // of the longest host name seen
+	Times bool // begin each line with the time of the event, in UTC
+	width int  // of the longest host name seen
 }
 
 // Emit shows an event.
@@ -66,10 +67,10 @@ func (p *Progress) Emit(e engine.Event) {
 			verb = "plan"
 		}
 		if e.Origin != nil {
-			p.printf("%s %s of %s on %s\n", verb, e.Run, clean(e.Origin.Playbook), count(len(e.Hosts), "host"))
+			p.printf(e, "%s %s of %s on %s\n", verb, e.Run, clean(e.Origin.Playbook), count(len(e.Hosts), "host"))
 		}
 	case engine.PlayStarted:
-		p.printf("%s\n", p.paint(dim, "play "+clean(e.Play)+" on "+strings.Join(e.Hosts, ", ")))
+		p.printf(e, "%s\n", p.paint(dim, "play "+clean(e.Play)+" on "+strings.Join(e.Hosts, ", ")))
 	case engine.HostUnreachable:
 		p.step(e, p.paint(red, "unreachable"), e.Error)
 	case engine.StepOK:
@@ -95,7 +96,7 @@ func (p *Progress) Emit(e engine.Event) {
 	case engine.RevertFailed:
 		p.step(e, p.paint(red, "revert failed"), e.Error)
 	case engine.Interrupted:
-		p.printf("%s\n", p.paint(yellow, "interrupted: "+e.Message))
+		p.printf(e, "%s\n", p.paint(yellow, "interrupted: "+e.Message))
 	case engine.CommandRun:
 		if p.Verbose {
 			p.step(e, p.paint(dim, fmt.Sprintf("exit %d", e.Code)), e.Argv)
@@ -110,7 +111,10 @@ func (p *Progress) Emit(e engine.Event) {
 	}
 }
 
-func (p *Progress) printf(format string, args ...any) {
+func (p *Progress) printf(e engine.Event, format string, args ...any) {
+	if p.Times {
+		format, args = "%s "+format, append([]any{e.Time.UTC().Format("15:04:05.000")}, args...)
+	}
 	fmt.Fprintf(p.W, format, args...)
 }
 
@@ -119,7 +123,7 @@ func (p *Progress) step(e engine.Event, word, detail string) {
 	if detail != "" {
 		line += "  " + clean(detail)
 	}
-	p.printf("%s\n", line)
+	p.printf(e, "%s\n", line)
 }
 
 func took(e engine.Event) string {

@@ -1,0 +1,52 @@
+// Package engine compiles playbooks into plans and carries plans out.
+//
+// # The way of the data
+//
+//	bytes -> schema.Playbook -> (overlays) -> schema.Playbook -> Compiler -> Plan -> Runner -> Event ... -> audit log, terminal, report
+//	         schema.Inventory ------------------------------------^
+//
+// Each arrow is one function, each value complete once made. [Compiler] checks
+// every step for every host: names, types, expressions, arguments. All mistakes
+// are returned together and nothing has been dialled by then. [Runner] dials,
+// and only a run can fail in the ways of machines.
+//
+// # The one loop
+//
+// An [Action] is handed a [Probe], which can only read, and says what is not
+// as it should be. If it is an [Applier], the intent is recorded durably, then
+// Apply makes the changes, then Check runs again: the step succeeds only when
+// it finds nothing more to change. From that loop follow
+//
+//   - the plan: Check without Apply;
+//   - idempotence: a second run finds nothing to change;
+//   - verification: what Apply claims is not believed;
+//   - retries that redo only what is left: each attempt begins with Check;
+//   - repair after a crash: state decides, not history. Whether a component
+//     must restart is asked of its age, so that no restart is forgotten.
+//
+// # Rolling back
+//
+// When a step fails in a play with on_failure: rollback, the steps that were
+// applied on the hosts of its batch are reverted in reverse order ([Reverter]),
+// under a context that an interrupt does not cancel. Then what follows from
+// files ([Follower]: restarts) is checked and applied again in forward order,
+// because a process that has read a reverted file is stale. A step that is
+// neither, and not a [Waiter], leaves the host dirty: a person is needed.
+// Earlier batches are complete and stay as they are.
+//
+// # Plans
+//
+// In a plan, reading steps run and writing ones are withheld. What a later step
+// would see is known in part: files that a step would write are marked as
+// pending for the Probe of the later ones, so that a restart is foreseen before
+// the file is there. What cannot be known is said: a condition on a withheld
+// result is reported as pending with the step that it depends on, and an
+// assertion on pending files is not judged.
+//
+// # Imports
+//
+// The engine knows no action and no transport; it has no clock, files, network
+// or processes of its own. Arrows point at it: engine/host implements [Host],
+// engine/audit and engine/report consume [Event], the actions implement
+// [Action]. Only the command line sees all of them. A test enforces this.
+package engine
