@@ -109,7 +109,7 @@ func (a *RunCommand) Check(ctx context.Context, p engine.Probe) (engine.Result, 
 		}
 	}
 	if a.ran {
-		return engine.Result{Outputs: a.result}, nil
+		return engine.Result{Outputs: a.result, Unchanged: !a.result.Changed}, nil
 	}
 	return engine.Result{Changes: []engine.Change{{Subject: a.command().String(), To: "run"}}}, nil
 }

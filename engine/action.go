@@ -53,6 +53,10 @@ type Result struct {
 	Done     []Change // what this action has changed and now proves, with evidence
 	Outputs  any      // the action's outputs: a struct of the type that Spec.Outputs declares
 	Warnings []string // what a person should know; never fails a step
+
+	// Unchanged says, after Apply, that it turned out to change nothing: the
+	// step is then ok, not changed.
+	Unchanged bool
 }
 
 // Change is one difference between what is and what should be. It never holds

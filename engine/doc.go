@@ -34,6 +34,10 @@
 // neither, and not a [Waiter], leaves the host dirty: a person is needed.
 // Earlier batches are complete and stay as they are.
 //
+// Closing [Runner.Stop] lets the present steps finish, or fail and be rolled
+// back, and begins no other. Cancelling the context stops at once: nothing is
+// rolled back, and the report and the log say what is where.
+//
 // # Plans
 //
 // In a plan, reading steps run and writing ones are withheld. What a later step

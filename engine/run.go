@@ -187,6 +187,10 @@ func (x *execution) batch(ctx context.Context, p *PlannedPlay, names []string) b
 			}
 		})
 	}
+	if ctx.Err() != nil { // stop at once: the log says what is left
+		x.each(names, func(h *hostState) { x.finish(p, h) })
+		return false
+	}
 	if x.failed(names) && p.OnFailure == "rollback" && !x.plan.Run.Plan {
 		x.each(names, func(h *hostState) { x.rollback(ctx, p, h) })
 	}
@@ -312,10 +316,10 @@ func (x *execution) report(ctx context.Context, names []string) *Report {
 	switch {
 	case x.broken != nil:
 		rep.Outcome = OutcomePartial
+	case interrupted: // Left says where a person has to look
+		rep.Outcome = OutcomeInterrupted
 	case failed && (dirty || lasting):
 		rep.Outcome = OutcomePartial
-	case interrupted:
-		rep.Outcome = OutcomeInterrupted
 	case failed && x.anyReverted():
 		rep.Outcome = OutcomeReverted
 	case failed:

@@ -172,7 +172,7 @@ func (s *stepRun) until(e *expression, changed bool, res Result) error {
 }
 
 func (s *stepRun) succeed(changed bool, res Result) {
-	if changed {
+	if changed && !res.Unchanged {
 		s.end(statusChanged, Event{Kind: StepChanged, Done: res.Done, Attempt: s.attempt}, res)
 		return
 	}

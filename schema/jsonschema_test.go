@@ -161,7 +161,7 @@ func TestJSONSchemaIsNoStricterThanTheParser(t *testing.T) {
 		s, err := compiler.Compile("x.json")
 		require.NoError(t, err)
 		accepted := 0
-		for i := 0; i < len(c.text); i += 5 {
+		for i := 0; i < len(c.text); i += 13 {
 			for _, insert := range []string{"", "1", "x", "~", "-", " ", "{}", "[]", "'", ": ", "\n", "5s", "%"} {
 				text := c.text[:i] + insert + c.text[i+1:]
 				if c.parse(&schema.Source{Name: "doc.yaml", Data: []byte(text)}) != nil {
@@ -179,7 +179,7 @@ func TestJSONSchemaIsNoStricterThanTheParser(t *testing.T) {
 				require.NoError(t, s.Validate(instance), text)
 			}
 		}
-		require.Greater(t, accepted, 200)
+		require.Greater(t, accepted, 60)
 	}
 }
 

@@ -48,6 +48,9 @@ func (s *session) check(ctx context.Context, output, warn string) error {
 	if err := oneOf("--output", output, "table", "json", "yaml"); err != nil {
 		return err
 	}
+	if err := s.conn.check(); err != nil {
+		return err
+	}
 	if _, err := schema.ParseDuration(warn); err != nil {
 		return usageError{fmt.Errorf("--warn: %w", err)}
 	}

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 
 	"certbook/engine"
 	"certbook/engine/host"
@@ -33,6 +35,19 @@ func (o *connection) flags(f *pflag.FlagSet) {
 	f.IntVar(&o.forks, "forks", 10, "how many hosts are worked on at once where a play allows it")
 }
 
+// check finds flags that cannot be meant.
+func (o *connection) check() error {
+	if o.forks < 1 {
+		return usageError{fmt.Errorf("--forks %d: want 1 or more", o.forks)}
+	}
+	if o.sudoPassword != "" {
+		if _, err := os.ReadFile(o.sudoPassword); err != nil {
+			return usageError{fmt.Errorf("--sudo-password-file: %w", err)}
+		}
+	}
+	return nil
+}
+
 // dialer connects to the hosts of an inventory.
 type dialer struct {
 	connection
@@ -42,6 +57,35 @@ type dialer struct {
 
 // dial connects to the host called name.
 func (d *dialer) dial(ctx context.Context, name string) (engine.Host, error) {
+	h, err := d.connect(ctx, name)
+	if err != nil {
+		return nil, dialError{err, name}
+	}
+	return h, nil
+}
+
+// dialError is why a host cannot be reached, without its name, which the engine
+// puts in front, and with what to do about it.
+type dialError struct {
+	error
+	name string
+}
+
+func (e dialError) Error() string {
+	text := strings.TrimPrefix(e.error.Error(), e.name+": ")
+	var timeout net.Error
+	switch {
+	case errors.Is(e.error, syscall.ECONNREFUSED):
+		text += "; nothing listens there: check address and port in the inventory, and that sshd runs"
+	case errors.As(e.error, &timeout) && timeout.Timeout():
+		text += "; check address and port in the inventory, and firewalls"
+	}
+	return text
+}
+
+func (e dialError) Unwrap() error { return e.error }
+
+func (d *dialer) connect(ctx context.Context, name string) (engine.Host, error) {
 	h := d.inventory.Hosts[name]
 	s := d.inventory.SSHOf(name)
 	if h.Connection == "local" {

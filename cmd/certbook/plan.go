@@ -41,6 +41,9 @@ func (s *session) plan(ctx context.Context, playbook, output string, detailed bo
 	if err := oneOf("--output", output, "text", "json"); err != nil {
 		return err
 	}
+	if err := s.conn.check(); err != nil {
+		return err
+	}
 	l, err := s.docs.load(playbook)
 	if err != nil {
 		return err

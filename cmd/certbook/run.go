@@ -68,6 +68,9 @@ func (s *session) run(ctx context.Context, playbook, output, runDir string) erro
 	if err := oneOf("--output", output, "text", "json"); err != nil {
 		return err
 	}
+	if err := s.conn.check(); err != nil {
+		return err
+	}
 	l, err := s.docs.load(playbook)
 	if err != nil {
 		return err

@@ -136,6 +136,9 @@ func TestActionPages(t *testing.T) {
 func TestActionExamples(t *testing.T) {
 	for name, spec := range actions.Registry(actions.Context{}) {
 		text := "version: 1\nname: example\nplays:\n- name: one\n  hosts: all\n  steps:\n"
+		if strings.Contains(spec.Example, "steps.expiry.") && name != "check-expiry" {
+			text += "  - {id: expiry, action: check-expiry}\n"
+		}
 		for line := range strings.Lines(spec.Example) {
 			text += "  " + line
 		}

@@ -17,12 +17,12 @@ func TestLocal(t *testing.T) {
 	hosttest.Run(t, func(t *testing.T) (engine.Host, string) {
 		h, err := host.Local(t.Context(), host.LocalOptions{})
 		require.NoError(t, err)
-		return h, t.TempDir()
+		return h, scratch(t)
 	})
 }
 
 func TestLocalRoot(t *testing.T) {
-	root := filepath.Join(t.TempDir(), "a root's [directory] *")
+	root := filepath.Join(scratch(t), "a root's [directory] *")
 	require.NoError(t, os.Mkdir(root, 0o700))
 	hosttest.Run(t, func(t *testing.T) (engine.Host, string) {
 		h, err := host.Local(t.Context(), host.LocalOptions{Root: root})
@@ -41,4 +41,16 @@ func TestFake(t *testing.T) {
 		})
 		return f, "/work"
 	})
+}
+
+// scratch returns a directory in memory when there is one: the suite syncs
+// many files, and a disk may be busy.
+func scratch(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "certbook-test-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
 }

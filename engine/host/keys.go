@@ -110,7 +110,7 @@ func parseKeys(out []byte, paths []string) (map[string][]byte, error) {
 func (h *Host) localKeys(paths []string) map[string][]byte {
 	keys := make(map[string][]byte)
 	for _, p := range paths {
-		f, err := os.OpenFile(h.Path(p), os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO must not block
+		f, err := os.OpenFile(h.file(p), os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO must not block
 		if err != nil {
 			continue
 		}

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -116,19 +117,20 @@ func TestReadFilesBounds(t *testing.T) {
 	require.ErrorContains(t, err, "more than 4096 files match")
 }
 
-func TestUnprivilegedReads(t *testing.T) {
-	// A FIFO and a device are not opened, or this test would hang.
-	root := t.TempDir()
-	h, err := Local(t.Context(), LocalOptions{Root: root})
+// A FIFO and a device are not opened, or this test would hang.
+func TestSpecialFiles(t *testing.T) {
+	h, err := Local(t.Context(), LocalOptions{})
 	require.NoError(t, err)
-	require.NoError(t, os.Symlink("/dev/zero", root+"/zero"))
-	_, err = h.Exec(t.Context(), engine.Command{Argv: []string{"mkfifo", h.Path("/fifo")}})
-	require.NoError(t, err)
-	files, err := h.ReadFiles(t.Context(), "/fifo", "/zero")
+	dir := t.TempDir()
+	require.NoError(t, os.Symlink("/dev/zero", dir+"/zero"))
+	require.NoError(t, syscall.Mkfifo(dir+"/fifo", 0o600))
+	files, err := h.ReadFiles(t.Context(), dir+"/fifo", dir+"/zero")
 	require.NoError(t, err)
 	require.Equal(t, "is not a regular file", files[0].Err)
 	require.Equal(t, "is not a regular file", files[1].Err)
-	keys, err := h.PublicKeys(t.Context(), "/fifo", "/zero")
+	keys, err := h.PublicKeys(t.Context(), dir+"/fifo", dir+"/zero")
 	require.NoError(t, err)
 	require.Empty(t, keys)
+	_, err = h.ReadSecret(t.Context(), dir+"/fifo")
+	require.ErrorContains(t, err, "not a regular file")
 }

@@ -22,6 +22,7 @@ func (h *Host) follow(p string) string {
 	if h.root == "" {
 		return p
 	}
+	start := p
 	for range maxLinks {
 		target, err := os.Readlink(h.Path(p))
 		if err != nil {
@@ -33,7 +34,7 @@ func (h *Host) follow(p string) string {
 			p = path.Join(path.Dir(p), target)
 		}
 	}
-	return p
+	return start // the links go round in circles
 }
 
 // file returns where the content of p lies on this machine.

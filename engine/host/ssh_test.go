@@ -28,14 +28,14 @@ func TestSSHRoot(t *testing.T) {
 	hosttest.Run(t, func(t *testing.T) (engine.Host, string) {
 		opt := s.Options()
 		opt.Sudo = host.SudoAuto
-		return dialled(t, opt), t.TempDir()
+		return dialled(t, opt), scratch(t)
 	})
 }
 
 func TestSSHNoForwarding(t *testing.T) {
 	s := hosttest.SSHD(t, hosttest.SSHDOptions{Config: []string{"AllowTcpForwarding no"}})
 	hosttest.Run(t, func(t *testing.T) (engine.Host, string) {
-		return dialled(t, s.Options()), t.TempDir()
+		return dialled(t, s.Options()), scratch(t)
 	})
 }
 
@@ -45,7 +45,7 @@ func TestSSHSudo(t *testing.T) {
 	hosttest.Run(t, func(t *testing.T) (engine.Host, string) {
 		opt := s.Options()
 		opt.User, opt.Sudo = user, host.SudoAuto
-		return dialled(t, opt), t.TempDir()
+		return dialled(t, opt), scratch(t)
 	})
 }
 
@@ -69,6 +69,6 @@ func TestSSHSudoPassword(t *testing.T) {
 		return "pass 'word\"$x", nil
 	}
 	hosttest.Run(t, func(t *testing.T) (engine.Host, string) {
-		return dialled(t, opt), t.TempDir()
+		return dialled(t, opt), scratch(t)
 	})
 }

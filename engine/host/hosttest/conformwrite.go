@@ -2,6 +2,7 @@ package hosttest
 
 import (
 	"bytes"
+	"path"
 	"strings"
 	"testing"
 
@@ -64,8 +65,9 @@ func testKeeps(t *testing.T, s *suite) {
 
 func testWriteLink(t *testing.T, s *suite) {
 	s.put(t, "target", "old")
-	for _, to := range []string{"target", "fresh"} {
-		link := s.link(t, to, "to-"+to)
+	for name, to := range map[string]string{"to-target": "target", "to-fresh": "fresh", "absolute": s.at("far")} {
+		link := s.link(t, to, name)
+		to = path.Base(to)
 		require.NoError(t, s.h.WriteFile(t.Context(), link, []byte("new "+to), engine.FileOptions{}))
 		f := s.one(t, link)
 		require.Equal(t, s.at(to), f.Target, "the link is still one")
