@@ -29,7 +29,7 @@ type CopyFile struct {
 	Merge  string   `yaml:"merge" enum:"|kubeconfig" doc:"kubeconfig: put only the user entry of src into dest and leave the rest of dest alone"`
 	User   string   `yaml:"user" doc:"with merge: the entry's name in dest; otherwise the one whose certificate has the same common name and CA"`
 	Create bool     `yaml:"create" default:"true" doc:"whether a dest that does not exist is made; otherwise it is passed over"`
-	Save   string   `yaml:"save" default:"/var/lib/certbook/${run.id}/copy" doc:"a directory on the host that keeps what is replaced"`
+	Save   string   `yaml:"save" default:"/var/lib/certbook/replaced/${run.id}/copy" doc:"a directory on the host that keeps what is replaced"`
 
 	replaced stash
 	pushed   map[string]string // dest to the hash that was put there

@@ -26,7 +26,7 @@ type GenKubeconfig struct {
 	Rotate        bool            `yaml:"rotate" default:"true" doc:"for kubelet: put certificate and key where kubelet rotates them (kubelet-client-current.pem) and let kubelet.conf point there"`
 	Config        string          `yaml:"config" doc:"a kubeadm configuration file on the host; otherwise one is made from what is on disk"`
 	Scratch       string          `yaml:"scratch" default:"/run/certbook/${run.id}/kubeconfig" doc:"a directory on the host, removed afterwards"`
-	Stash         string          `yaml:"stash" default:"/var/lib/certbook/${run.id}/kubeconfig" doc:"a directory on the host that keeps the replaced files"`
+	Stash         string          `yaml:"stash" default:"/var/lib/certbook/replaced/${run.id}/kubeconfig" doc:"a directory on the host that keeps the replaced files"`
 
 	replaced stash
 	link     string // kubelet-client-current.pem, when it was led elsewhere

@@ -23,9 +23,10 @@ type RenewCerts struct {
 	External string          `yaml:"external" default:"fail" enum:"fail|skip" doc:"what a due certificate whose CA's key is not on this host does"`
 	Config   string          `yaml:"config" doc:"a kubeadm configuration file on the host; otherwise the one in the cluster, or one made from what is on disk when the API cannot be reached"`
 	Scratch  string          `yaml:"scratch" default:"/run/certbook/${run.id}/renew" doc:"a directory on the host, removed afterwards, in which kubeadm works on copies"`
-	Stash    string          `yaml:"stash" default:"/var/lib/certbook/${run.id}/renew" doc:"a directory on the host that keeps the replaced files"`
+	Stash    string          `yaml:"stash" default:"/var/lib/certbook/replaced/${run.id}/renew" doc:"a directory on the host that keeps the replaced files"`
 
 	targets  []kube.Found // what Check wants to renew, as it was
+	passed   []Outcome    // what Check has passed over
 	replaced stash
 	applied  bool
 	fellBack bool
@@ -119,6 +120,7 @@ func (a *RenewCerts) find(ctx context.Context, p engine.Probe, layout kube.Layou
 			a.targets = append(a.targets, f)
 		}
 	}
+	a.passed = out.Outcomes
 	res := engine.Result{Outputs: out}
 	caProblems, err := a.authorities(ctx, p, found, now, &res)
 	if err != nil {
@@ -223,7 +225,7 @@ func (a *RenewCerts) authorities(ctx context.Context, p engine.Probe, found []ku
 // prove judges what is on disk now against what was there before.
 func (a *RenewCerts) prove(ctx context.Context, p engine.Probe, layout kube.Layout, now time.Time) (engine.Result, error) {
 	found := kube.Inventory(layout, nil)
-	out := Renewal{FellBack: a.fellBack}
+	out := Renewal{FellBack: a.fellBack, Outcomes: slices.Clone(a.passed)}
 	res := engine.Result{Warnings: slices.Clone(a.warnings)}
 	var keys []string
 	for _, t := range a.targets {

@@ -21,7 +21,7 @@ type RestartContainer struct {
 	Force      bool            `yaml:"force" doc:"restart also what is younger than its files"`
 	Grace      schema.Duration `yaml:"grace" default:"30s" doc:"how long a container may take to end before it is killed"`
 	Wait       schema.Duration `yaml:"wait" default:"3m" doc:"how long a new container may take to be healthy"`
-	Park       string          `yaml:"park" default:"/var/lib/certbook/${run.id}/manifests" doc:"a directory on the host for a manifest that is moved out"`
+	Park       string          `yaml:"park" default:"/var/lib/certbook/parked/${run.id}" doc:"a directory on the host for a manifest that is moved out"`
 
 	restarted map[string]string // component to the id that was stopped
 }
@@ -122,9 +122,9 @@ func (a *RestartContainer) judge(ctx context.Context, p engine.Probe, c containe
 	}
 	youngest := running[0]
 	stopped, was := a.restarted[m.Component]
-	switch newer := a.newer(layout, m, youngest.CreatedAt); {
-	case newer != "":
-		return &engine.Change{Subject: m.Component, From: "older than " + newer, To: "restarted",
+	switch older := a.older(layout, m, youngest.CreatedAt); {
+	case older != "":
+		return &engine.Change{Subject: m.Component, From: older, To: "restarted",
 			Before: map[string]string{"container": youngest.ID, "started": youngest.CreatedAt.Format(time.RFC3339Nano)}}, nil, nil
 	case a.Force && !was:
 		return &engine.Change{Subject: m.Component, From: "running", To: "restarted",
@@ -149,13 +149,16 @@ func (a *RestartContainer) judgeBlind(c containers, component string) (change, d
 	return &engine.Change{Subject: component, From: "of unknown age, there is no tool to ask", To: "restarted"}, nil, nil
 }
 
-// newer returns the first of the files that m's process reads its credentials
-// from which was written after it started, or would be in this plan.
-func (a *RestartContainer) newer(layout kube.Layout, m kube.Manifest, started time.Time) string {
+// older says than which of the files that m's process reads its credentials
+// from it is older, or would be in this plan; "" is none.
+func (a *RestartContainer) older(layout kube.Layout, m kube.Manifest, started time.Time) string {
 	for _, r := range m.Reads() {
 		f, ok := layout.File(r.Path)
-		if ok && (f.Pending || f.ModTime.After(started)) {
-			return r.Path
+		switch {
+		case ok && f.Pending:
+			return "older than " + r.Path + " will be"
+		case ok && f.ModTime.After(started):
+			return "older than " + r.Path
 		}
 	}
 	return ""
@@ -281,10 +284,10 @@ func (a *RestartContainer) parkedPath(manifest string) string {
 	return path.Join(a.Park, strings.ReplaceAll(strings.TrimPrefix(manifest, "/"), "/", "@"))
 }
 
-// parked returns where a component's manifest was left by a run that did not
-// get to move it back, "" when it was not.
+// parked returns where a component's manifest was left by a run, this or an
+// earlier one, that did not get to move it back; "" when it was not.
 func (a *RestartContainer) parked(ctx context.Context, p engine.Probe, component string) (string, error) {
-	files, err := p.ReadFiles(ctx, path.Join(a.Park, "*@"+component+".yaml"))
+	files, err := p.ReadFiles(ctx, path.Join(path.Dir(a.Park), "*", "*@"+component+".yaml"))
 	if err != nil || len(files) == 0 {
 		return "", err
 	}

@@ -14,7 +14,7 @@ import (
 type RestoreDir struct {
 	Src  string `yaml:"src" required:"true" doc:"the copy, as in /var/backups/certbook/RUN/etc@kubernetes"`
 	Dest string `yaml:"dest" required:"true" doc:"the directory to bring back"`
-	Save string `yaml:"save" default:"/var/lib/certbook/${run.id}/restore" doc:"a directory on the host that keeps what is replaced"`
+	Save string `yaml:"save" default:"/var/lib/certbook/replaced/${run.id}/restore" doc:"a directory on the host that keeps what is replaced"`
 
 	replaced stash
 }

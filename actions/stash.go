@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"strconv"
 
 	"certbook/engine"
 )
@@ -49,6 +50,11 @@ func (s *stash) note(ctx context.Context, h engine.Host, files ...string) error 
 	if len(files) == 0 {
 		return nil
 	}
+	if len(s.paths)+len(s.fresh) == 0 {
+		if err := s.prepare(ctx, h); err != nil {
+			return err
+		}
+	}
 	have, err := h.ReadFiles(ctx, files...)
 	if err != nil {
 		return err
@@ -59,6 +65,26 @@ func (s *stash) note(ctx context.Context, h engine.Host, files ...string) error 
 		} else {
 			s.fresh = append(s.fresh, f)
 		}
+	}
+	return nil
+}
+
+// keepReplaced is how many runs' replaced files stay on a host: they hold old
+// private keys.
+const keepReplaced = 10
+
+// prepare marks the run's directory, the one above dir, and removes those of
+// the oldest runs beside it.
+func (s *stash) prepare(ctx context.Context, h engine.Host) error {
+	const script = `set -eu
+umask 077
+mkdir -p -- "$1"
+: >"$1/` + marker + `"
+`
+	run := path.Dir(s.dir)
+	argv := []string{"sh", "-c", script + pruneScript, "sh", h.Path(run), strconv.Itoa(keepReplaced)}
+	if _, err := h.Exec(ctx, engine.Command{Argv: argv}); err != nil {
+		return fmt.Errorf("directory for replaced files: %w", err)
 	}
 	return nil
 }

@@ -80,7 +80,7 @@ func (a *VerifyCerts) Check(ctx context.Context, p engine.Probe) (engine.Result,
 				continue
 			}
 			out.Proofs = append(out.Proofs, proof)
-			res.Done = append(res.Done, engine.Change{Subject: component + " at " + e.Address, To: "serves " + e.Path,
+			res.Done = append(res.Done, engine.Change{Subject: component + " at " + e.Address, To: "serves " + e.Path + ", serial " + proof.Serial,
 				After: map[string]string{"serial": proof.Serial, "path": e.Path}})
 		}
 	}

@@ -74,7 +74,8 @@ func TestPlanChangesNothing(t *testing.T) {
   - {id: arg, action: put, with: {key: c, value: "${steps.a.have}"}}
   - {id: far, action: put, when: hosts.m1.steps.a.changed, with: {key: c}}
   - {id: reads, action: look, with: {reads: /etc/a}}
-  - {id: writes, action: put, with: {key: d, reads: /etc/a}}
+  - {id: writes, action: put, with: {key: b, reads: /etc/a}}
+  - {id: rests, action: put, with: {key: b, reads: /etc/b}}
   - {id: fails, action: look, with: {key: bad}}
   - {id: fine, action: look}
 `))
@@ -85,7 +86,7 @@ func TestPlanChangesNothing(t *testing.T) {
 		"cond pending: its condition depends on step a", "chained pending: its condition depends on step cond",
 		"computed pending: its condition depends on step a", "arg pending: its arguments depend on step a",
 		"far pending: its condition depends on step m1/a",
-		"reads pending: judged after step a", "writes planned", "fails pending: judged after the changes; today: it is bad", "fine ok",
+		"reads pending: judged after step a", "writes planned", "rests ok", "fails pending: judged after the changes; today: it is bad", "fine ok",
 	}, statuses(rep, "m1"))
 	require.Empty(t, rep.Left)
 	for _, e := range w.events {

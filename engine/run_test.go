@@ -309,6 +309,18 @@ func TestStopFinishesTheStepAndBeginsNone(t *testing.T) {
 	require.Equal(t, 1, interrupts)
 }
 
+func TestStopEndsRetries(t *testing.T) {
+	w := newWorld()
+	stop := make(chan struct{})
+	w.hook["m1 set a"] = func(context.Context) error { close(stop); return errors.New("broken") }
+	r := w.runner()
+	r.Stop = stop
+	rep := r.Run(context.Background(), compile(t, one("  - {id: a, action: put, with: {key: a}, retry: {attempts: 5}}\n")), engine.Origin{})
+	require.Equal(t, "m1 set a, m1 undo a", w.did())
+	require.Empty(t, w.slept)
+	require.Equal(t, engine.OutcomeInterrupted, rep.Outcome)
+}
+
 func TestStopAfterTheLastStepIsNoInterrupt(t *testing.T) {
 	w := newWorld()
 	stop := make(chan struct{})

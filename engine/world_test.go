@@ -119,9 +119,14 @@ func (a *setAction) Check(ctx context.Context, p engine.Probe) (engine.Result, e
 	if _, writable := p.(engine.Host); writable {
 		return engine.Result{}, errors.New("Check was handed a host")
 	}
+	res := engine.Result{}
 	if a.Reads != "" {
-		if _, err := p.ReadFiles(ctx, a.Reads); err != nil {
+		files, err := p.ReadFiles(ctx, a.Reads)
+		if err != nil {
 			return engine.Result{}, err
+		}
+		if files[0].Pending {
+			res.Changes = append(res.Changes, engine.Change{Subject: a.Reads, To: "read again"})
 		}
 	}
 	out, err := p.Query(ctx, engine.Command{Argv: []string{"get", a.Key}})
@@ -129,7 +134,7 @@ func (a *setAction) Check(ctx context.Context, p engine.Probe) (engine.Result, e
 		return engine.Result{}, err
 	}
 	have := string(out.Stdout)
-	res := engine.Result{Outputs: seen{Have: have, Count: len(have)}}
+	res.Outputs = seen{Have: have, Count: len(have)}
 	change := engine.Change{Subject: a.Key, Path: a.Path, From: have, To: a.Value}
 	if have != a.Value {
 		res.Changes = append(res.Changes, change)

@@ -166,9 +166,6 @@ var yamlLine = regexp.MustCompile(`^yaml: (?:line \d+: )*`)
 func syntaxError(src *Source, err error, d *Diagnostics) {
 	said := err.Error()
 	n := sort.Search(len(src.Data), func(n int) bool {
-		for n < len(src.Data) && !utf8.RuneStart(src.Data[n]) {
-			n++
-		}
 		failed := readAll(src.Data[:n])
 		return failed != nil && failed.Error() == said
 	})

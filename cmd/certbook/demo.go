@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 
 	"certbook/cmd/certbook/sandbox"
 
@@ -62,6 +64,8 @@ func demo(ctx context.Context, std streams, keep string) (err error) {
 	if err != nil {
 		return err
 	}
+	signaled, ignore := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer ignore()
 	ctx, stop := context.WithCancel(ctx)
 	ready, ended := make(chan struct{}), make(chan error, 1)
 	go func() { ended <- box.Run(ctx, ready) }()
@@ -80,11 +84,12 @@ Real here: the certificates, the files, the TLS servers on 127.0.0.1, certbook.
 Emulated:  kubeadm, crictl, systemctl and the kubelet, and whatever else the
            components do. Every component is a process of its own.
 `, dir)
-	return story(std, box, filepath.Join(dir, "runs"))
+	return story(signaled, std, box, filepath.Join(dir, "runs"))
 }
 
-// story runs the commands that a user would.
-func story(std streams, box *sandbox.Sandbox, runs string) error {
+// story runs the commands that a user would, until one ends in another way than
+// it should or ctx ends.
+func story(ctx context.Context, std streams, box *sandbox.Sandbox, runs string) error {
 	inventory := []string{"-i", box.Inventory()}
 	steps := []struct {
 		title string
@@ -104,7 +109,13 @@ func story(std streams, box *sandbox.Sandbox, runs string) error {
 			fmt.Fprintf(std.out, " %s", a)
 		}
 		fmt.Fprintln(std.out)
-		if code := run(s.args, std); code != s.code {
+		code := run(s.args, std)
+		switch {
+		case code == 143:
+			return &exitError{code: code}
+		case code == 130 || ctx.Err() != nil:
+			return &exitError{code: 130, text: "the demo was interrupted"}
+		case code != s.code:
 			return fmt.Errorf("demo: exit code %d, expected %d", code, s.code)
 		}
 	}

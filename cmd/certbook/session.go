@@ -157,6 +157,11 @@ func (s *session) outcome(rep *engine.Report) error {
 		if len(rep.Left) > 0 {
 			text += "; not done: " + strings.Join(rep.Left, ", ")
 		}
+		for _, name := range rep.Order {
+			if rep.Hosts[name].Outcome == engine.OutcomePartial {
+				text += "; a person has to look at " + name
+			}
+		}
 	}
 	if code == 0 {
 		return nil

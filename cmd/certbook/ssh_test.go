@@ -128,6 +128,9 @@ func TestWrongKey(t *testing.T) {
 	// A key with a passphrase, and nobody to ask.
 	locked := filepath.Join(c.dir, "locked")
 	hosttest.Keygen(t, locked, "ed25519", "a passphrase")
+	public, err := os.ReadFile(locked + ".pub")
+	require.NoError(t, err)
+	s.Authorize(t, string(public))
 	c.ssh["identity"] = "[" + locked + "]"
 	c.refused(t, []string{locked, "has a passphrase, and there is no terminal to ask for it; load it into an ssh-agent"})
 }

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"time"
 
 	"certbook/engine"
@@ -62,8 +64,7 @@ func planStep(w io.Writer, step *engine.StepReport, s Style) {
 func Result(w io.Writer, rep *engine.Report, s Style) {
 	changed := 0
 	for _, host := range rep.Order {
-		h := rep.Hosts[host]
-		fmt.Fprintf(w, "%s: %s\n", clean(host), s.outcome(h.Outcome))
+		fmt.Fprintf(w, "%s: %s\n", clean(host), s.outcome(hostOutcome(rep, host)))
 		for _, step := range rep.Steps[host] {
 			if step.Status == "changed" {
 				changed++
@@ -80,6 +81,21 @@ func Result(w io.Writer, rep *engine.Report, s Style) {
 		fmt.Fprintln(w, "Nothing was changed.")
 	}
 	fmt.Fprintf(w, "run %s: %s\n", rep.Run.ID, s.outcome(rep.Outcome))
+}
+
+// hostOutcome returns how a run ended on a host. One that did well in the plays
+// that were carried out, but was to do more, is not OK: it was interrupted, or
+// with "" not reached, as another host failed.
+func hostOutcome(rep *engine.Report, host string) engine.Outcome {
+	outcome := rep.Hosts[host].Outcome
+	left := slices.ContainsFunc(rep.Left, func(step string) bool { return strings.HasPrefix(step, host+"/") })
+	switch {
+	case outcome != engine.OutcomeOK || !left || rep.Run.Plan:
+		return outcome
+	case rep.Outcome == engine.OutcomeInterrupted:
+		return engine.OutcomeInterrupted
+	}
+	return ""
 }
 
 func (s Style) outcome(o engine.Outcome) string {
@@ -138,7 +154,7 @@ func JSON(w io.Writer, rep *engine.Report) error {
 		doc.Error = rep.Err.Error()
 	}
 	for _, name := range rep.Order {
-		h := hostDocument{Name: name, Outcome: rep.Hosts[name].Outcome, Steps: []stepDocument{}}
+		h := hostDocument{Name: name, Outcome: hostOutcome(rep, name), Steps: []stepDocument{}}
 		if err := rep.Hosts[name].Err; err != nil {
 			h.Error = err.Error()
 		}

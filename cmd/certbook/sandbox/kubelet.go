@@ -107,6 +107,7 @@ func (k *kubelet) start(name, manifest string) error {
 	cmd := exec.Command(program, "demo-emulate", "component", manifest)
 	cmd.Env = append(os.Environ(), "CERTBOOK_ROOT="+k.root)
 	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for the demo, not for what it runs
 	// The process ends when this pipe does: it does not outlive the demo.
 	if _, err := cmd.StdinPipe(); err != nil {
 		return err
