@@ -226,14 +226,14 @@ func TestTabsWhereYAMLAllowsThem(t *testing.T) {
 func TestTooManyMistakesAreCounted(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("version: 1\nname: p\nplays: [{name: a, hosts: b, steps: []}]\n")
-	for i := range 20000 {
+	for i := range 2000 {
 		fmt.Fprintf(&b, "k%d: 1\n", i)
 	}
 	err := playbook(&schema.Source{Name: "doc.yaml", Data: []byte(b.String())})
 	var all *multierror.Error
 	require.ErrorAs(t, err, &all)
 	require.Len(t, all.Errors, 501)
-	require.EqualError(t, all.Errors[500], "and 19500 mistakes more")
+	require.EqualError(t, all.Errors[500], "and 1500 mistakes more")
 }
 
 func TestLongLinesAndLongNamesStayReadable(t *testing.T) {
