@@ -192,6 +192,7 @@ func (a *GenKubeconfig) point(ctx context.Context, h engine.Host, layout kube.La
 // pemScript writes the certificate and key of kubeconfig $1 to the new file $2,
 // on the host, and lets the link $3 lead to it.
 const pemScript = `set -eu
+mkdir -p -- "$(dirname -- "$2")"
 umask 077
 value() { sed -n "s/^ *$1: //p" "$2" | head -n 1; }
 { value client-certificate-data "$1" | base64 -d; value client-key-data "$1" | base64 -d; } >"$2"

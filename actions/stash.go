@@ -2,6 +2,7 @@ package actions
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -90,24 +91,39 @@ mkdir -p -- "$1"
 }
 
 // revert puts back what was replaced and removes what was new, newest first.
+// One file that cannot be put back does not keep the others from it.
 func (s *stash) revert(ctx context.Context, h engine.Host) error {
+	var errs []error
 	for _, p := range slices.Backward(s.paths) {
-		saved := path.Join(s.dir, p)
-		have, err := h.ReadFiles(ctx, saved)
-		if err != nil {
-			return err
-		}
-		if len(have) == 0 {
-			continue // it was noted, but not replaced any more
-		}
-		if err := h.Install(ctx, saved, p, engine.FileOptions{}); err != nil {
-			return fmt.Errorf("%s: %w; its old version is %s", p, err, saved)
-		}
+		errs = append(errs, s.putBack(ctx, h, p))
 	}
 	for _, p := range slices.Backward(s.fresh) {
-		if _, err := h.Exec(ctx, engine.Command{Argv: []string{"rm", "-f", "--", h.Path(p)}}); err != nil {
-			return err
+		_, err := h.Exec(ctx, engine.Command{Argv: []string{"rm", "-f", "--", h.Path(p)}})
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// putBack brings the old version of a file back, with its owner and mode. A
+// file that is as it was is not touched: it may be one that cannot be replaced.
+func (s *stash) putBack(ctx context.Context, h engine.Host, p string) error {
+	saved := path.Join(s.dir, p)
+	found, err := h.ReadFiles(ctx, saved, p)
+	if err != nil {
+		return err
+	}
+	if len(found) == 0 || found[0].Path != saved {
+		return nil // it was noted, but not replaced any more
+	}
+	old := found[0]
+	if len(found) == 2 && found[1].Mode == old.Mode && found[1].UID == old.UID && found[1].GID == old.GID {
+		if _, err := h.Query(ctx, engine.Command{Argv: []string{"cmp", "-s", "--", h.Path(saved), h.Path(p)}}); err == nil {
+			return nil
 		}
+	}
+	opt := engine.FileOptions{Mode: old.Mode, Owner: fmt.Sprintf("%d:%d", old.UID, old.GID)}
+	if err := h.Install(ctx, saved, p, opt); err != nil {
+		return fmt.Errorf("%s: %w; its old version is %s", p, err, saved)
 	}
 	return nil
 }

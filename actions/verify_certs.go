@@ -86,10 +86,10 @@ func (a *VerifyCerts) Check(ctx context.Context, p engine.Probe) (engine.Result,
 	}
 	if a.Processes {
 		more, err := a.processes(ctx, p, layout, &out, &res)
-		if err != nil {
-			return res, err
-		}
 		problems = append(problems, more...)
+		if err != nil {
+			problems = append(problems, err.Error())
+		}
 	}
 	res.Outputs = out
 	if len(problems) > 0 {

@@ -80,7 +80,7 @@ func compileExpression(text string, at places, in scope, d *schema.Diagnostics, 
 	}
 	names.e.anyStep, names.e.anyVar = names.bare["steps"] > 0, names.bare["vars"] > 0
 	program, err := expr.Compile(text, append([]expr.Option{
-		expr.Env(in.types), expr.MaxNodes(maxExpressionNodes), expr.DisableBuiltin("now"),
+		expr.Env(names.used()), expr.MaxNodes(maxExpressionNodes), expr.DisableBuiltin("now"),
 	}, options...)...)
 	if err != nil {
 		addExpressionError(err, text, at, in, d)
@@ -169,6 +169,7 @@ type nameChecker struct {
 	d      *schema.Diagnostics
 	e      *expression
 	bare   map[string]int // how often a root is used without a name behind it
+	hosts  []string       // the hosts whose results are used
 	failed bool
 }
 
@@ -214,7 +215,29 @@ func (c *nameChecker) note(path []string) {
 		c.e.steps = append(c.e.steps, path[1])
 	case path[0] == "vars" && !slices.Contains(c.e.vars, path[1]):
 		c.e.vars = append(c.e.vars, path[1])
+	case path[0] == "hosts" && !slices.Contains(c.hosts, path[1]):
+		c.hosts = append(c.hosts, path[1])
 	}
+}
+
+// used returns the types of the scope without the steps and hosts that are not
+// used: expr takes its time over each type that it is given.
+func (c *nameChecker) used() types.Map {
+	used := maps.Clone(c.types)
+	for root, names := range map[string][]string{"steps": c.e.steps, "hosts": c.hosts} {
+		all, ok := used[root].(types.Map)
+		if !ok || c.bare[root] > 0 {
+			continue
+		}
+		some := types.Map{}
+		for _, name := range slices.Concat(names, []string{types.Extra}) {
+			if t, ok := all[name]; ok {
+				some[name] = t
+			}
+		}
+		used[root] = some
+	}
+	return used
 }
 
 // check follows path through the environment's types and reports its last name

@@ -108,8 +108,8 @@ func TestUntil(t *testing.T) {
 func TestTimeout(t *testing.T) {
 	w := newWorld()
 	w.hook["m1 set a"] = func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
-	rep := w.run(t, one("  - {id: a, action: put, with: {key: a}, timeout: 20ms}\n"))
-	require.EqualError(t, rep.Err, "m1: a: timed out after 20ms: context deadline exceeded")
+	rep := w.run(t, one("  - {id: a, action: put, with: {key: a}, timeout: 1s}\n"))
+	require.EqualError(t, rep.Err, "m1: a: timed out after 1s: context deadline exceeded")
 	require.Equal(t, "m1 set a, m1 undo a", w.did(), "Revert has time of its own")
 	require.Equal(t, engine.OutcomeReverted, rep.Outcome)
 }
@@ -348,6 +348,18 @@ func TestCancelledContext(t *testing.T) {
 	rep = w.runner().Run(ctx, compile(t, one("  - {id: a, action: put, with: {key: a}}\n")), engine.Origin{})
 	require.Equal(t, engine.OutcomeInterrupted, rep.Outcome)
 	require.Empty(t, w.log, "cancelled before it began")
+}
+
+func TestAnInterruptDoesNotStopARollback(t *testing.T) {
+	w := newWorld()
+	ctx, cancel := context.WithCancel(context.Background())
+	w.fail["m1 set b"] = -1
+	w.hook["m1 undo b"] = func(context.Context) error { cancel(); return nil }
+	rep := w.runner().Run(ctx, compile(t, "plays:\n- name: p\n  hosts: m1\n  steps:\n  - {id: a, action: put, with: {key: a}}\n  - {id: b, action: put, with: {key: b}}\n  finally: [{id: bye, action: look, with: {key: bye}}]\n"), engine.Origin{})
+	require.Equal(t, "m1 set a, m1 set b, m1 undo b, m1 undo a", w.did())
+	require.Contains(t, w.story("m1"), "bye:ok", "nor finally")
+	require.Equal(t, engine.OutcomeReverted, rep.Hosts["m1"].Outcome)
+	require.Equal(t, engine.OutcomeInterrupted, rep.Outcome)
 }
 
 func TestALogThatFailsStopsTheRun(t *testing.T) {

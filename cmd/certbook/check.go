@@ -68,7 +68,7 @@ func (s *session) check(ctx context.Context, output, warn string) error {
 	for _, name := range rep.Order {
 		c := hostCheck{Host: name}
 		if err := rep.Hosts[name].Err; err != nil {
-			c.Error = clean(err.Error())
+			c.Error = oneLine(err.Error())
 		}
 		for _, step := range rep.Steps[name] {
 			if e, ok := step.Outputs.(actions.Expiry); ok {
@@ -99,7 +99,7 @@ func (s *session) printCheck(output string, list []hostCheck) error {
 			continue
 		}
 		for _, c := range h.Expiry.Certificates {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", clean(h.Host), clean(c.Name), strings.ToUpper(c.State), ends(c), left(c), signer(c))
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", oneLine(h.Host), oneLine(c.Name), strings.ToUpper(c.State), oneLine(ends(c)), left(c), oneLine(signer(c)))
 		}
 	}
 	if err := w.Flush(); err != nil {
@@ -107,9 +107,9 @@ func (s *session) printCheck(output string, list []hostCheck) error {
 	}
 	for _, h := range list {
 		if h.Error != "" {
-			fmt.Fprintf(s.std.err, "%s: %s\n", clean(h.Host), h.Error)
+			fmt.Fprintf(s.std.err, "%s: %s\n", oneLine(h.Host), h.Error)
 		} else if h.Expiry != nil && len(h.Expiry.Certificates) == h.Expiry.Missing {
-			fmt.Fprintf(s.std.err, "%s: no kubeadm certificates here; is it a control plane?\n", clean(h.Host))
+			fmt.Fprintf(s.std.err, "%s: no kubeadm certificates here; is it a control plane?\n", oneLine(h.Host))
 		}
 	}
 	return nil
@@ -132,7 +132,7 @@ func (s *session) printYAML(list []hostCheck) error {
 
 func ends(c actions.Certificate) string {
 	if c.NotAfter == "" {
-		return clean(c.Reason)
+		return c.Reason
 	}
 	return strings.Replace(strings.TrimSuffix(c.NotAfter, ":00Z"), "T", " ", 1)
 }

@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"syscall"
+	"text/tabwriter"
 
 	"certbook/cmd/certbook/sandbox"
 
@@ -90,6 +91,10 @@ Emulated:  kubeadm, crictl, systemctl and the kubelet, and whatever else the
 // story runs the commands that a user would, until one ends in another way than
 // it should or ctx ends.
 func story(ctx context.Context, std streams, box *sandbox.Sandbox, runs string) error {
+	before, err := box.Served(ctx)
+	if err != nil {
+		return err
+	}
 	inventory := []string{"-i", box.Inventory()}
 	steps := []struct {
 		title string
@@ -118,6 +123,31 @@ func story(ctx context.Context, std streams, box *sandbox.Sandbox, runs string) 
 		case code != s.code:
 			return fmt.Errorf("demo: exit code %d, expected %d", code, s.code)
 		}
+		if s.args[0] == "run" && before != nil {
+			if err := proof(ctx, std, box, before); err != nil {
+				return err
+			}
+			before = nil
+		}
 	}
 	return nil
+}
+
+// proof asks every port again, without Certbook, and compares.
+func proof(ctx context.Context, std streams, box *sandbox.Sandbox, before []sandbox.Served) error {
+	after, err := box.Served(ctx)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(std.out, "\n# What the ports serve, asked without certbook.\n")
+	w := tabwriter.NewWriter(std.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "HOST\tPORT\tADDRESS\tSERIAL BEFORE\tENDS\tSERIAL NOW\tENDS")
+	for i, a := range after {
+		b := before[i]
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", a.Master, a.Port, a.Address, b.Serial, b.Ends, a.Serial, a.Ends)
+		if a.Serial == b.Serial {
+			err = fmt.Errorf("demo: %s of %s still serves the old certificate", a.Port, a.Master)
+		}
+	}
+	return errors.Join(w.Flush(), err)
 }

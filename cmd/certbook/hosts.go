@@ -143,12 +143,12 @@ func newPrompter(c connection, std streams) *prompter {
 }
 
 // passphrase asks for the passphrase of a key file.
-func (p *prompter) passphrase(_ context.Context, file string) (string, error) {
-	return p.ask("passphrase of "+file, fmt.Errorf("key %s has a passphrase, and there is no terminal to ask for it; load it into an ssh-agent", file))
+func (p *prompter) passphrase(ctx context.Context, file string) (string, error) {
+	return p.ask(ctx, "passphrase of "+file, fmt.Errorf("key %s has a passphrase, and there is no terminal to ask for it; load it into an ssh-agent", file))
 }
 
 // sudo returns the sudo password, one for all hosts.
-func (p *prompter) sudo(_ context.Context, host string) (string, error) {
+func (p *prompter) sudo(ctx context.Context, host string) (string, error) {
 	switch {
 	case p.sudoPassword != "":
 		data, err := os.ReadFile(p.sudoPassword)
@@ -158,12 +158,12 @@ func (p *prompter) sudo(_ context.Context, host string) (string, error) {
 		line, _, _ := strings.Cut(string(data), "\n")
 		return strings.TrimSuffix(line, "\r"), nil
 	case p.askSudo:
-		return p.ask("sudo password", errors.New("--ask-sudo-pass: there is no terminal to ask on; use --sudo-password-file"))
+		return p.ask(ctx, "sudo password", errors.New("--ask-sudo-pass: there is no terminal to ask on; use --sudo-password-file"))
 	}
 	return "", fmt.Errorf("sudo on %s wants a password; give --ask-sudo-pass or --sudo-password-file", host)
 }
 
-func (p *prompter) ask(what string, noTerminal error) (string, error) {
+func (p *prompter) ask(ctx context.Context, what string, noTerminal error) (string, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if a, ok := p.answers[what]; ok {
@@ -172,12 +172,41 @@ func (p *prompter) ask(what string, noTerminal error) (string, error) {
 	if p.std.in == nil || !term.IsTerminal(int(p.std.in.Fd())) {
 		return "", noTerminal
 	}
-	fmt.Fprintf(p.std.err, "%s: ", what)
-	secret, err := term.ReadPassword(int(p.std.in.Fd()))
-	fmt.Fprintln(p.std.err)
+	secret, err := p.read(ctx, what)
 	if err != nil {
 		return "", err
 	}
-	p.answers[what] = string(secret)
-	return string(secret), nil
+	p.answers[what] = secret
+	return secret, nil
+}
+
+// read reads a line from the terminal without showing it.
+func (p *prompter) read(ctx context.Context, what string) (string, error) {
+	if err := ctx.Err(); err != nil {
+		return "", err
+	}
+	terminal := int(p.std.in.Fd())
+	state, err := term.GetState(terminal)
+	if err != nil {
+		return "", err
+	}
+	fmt.Fprintf(p.std.err, "%s: ", what)
+	defer fmt.Fprintln(p.std.err)
+	typed, failed := make(chan string, 1), make(chan error, 1)
+	go func() { // ends with the line, or with the process
+		secret, err := term.ReadPassword(terminal)
+		if err != nil {
+			failed <- err
+			return
+		}
+		typed <- string(secret)
+	}()
+	select {
+	case secret := <-typed:
+		return secret, nil
+	case err := <-failed:
+		return "", err
+	case <-ctx.Done():
+		return "", errors.Join(ctx.Err(), term.Restore(terminal, state))
+	}
 }

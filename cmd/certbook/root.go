@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"unicode"
 
 	"certbook/schema"
 
@@ -128,13 +129,19 @@ func isCobraUsage(err error) bool {
 	return false
 }
 
-// clean takes control characters out of a text that may come from a host,
-// except line ends and tabs.
+// clean takes out of a text that may come from a host what a terminal would act
+// on: control characters, except line ends and tabs, and those that turn the
+// direction of the text.
 func clean(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r < 0x20 && r != '\n' && r != '\t' || r == 0x7f || r >= 0x80 && r < 0xa0 {
+		if r != '\n' && r != '\t' && !unicode.IsPrint(r) {
 			return '?'
 		}
 		return r
 	}, s)
+}
+
+// oneLine is clean for a text that must not end a line or a cell of a table.
+func oneLine(s string) string {
+	return strings.NewReplacer("\n", " ", "\t", " ").Replace(clean(s))
 }

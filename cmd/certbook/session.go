@@ -29,6 +29,7 @@ type session struct {
 	verbose bool
 	signal  os.Signal  // the one that interrupted the run
 	asking  sync.Mutex // one question at a time
+	secrets *prompter  // the answers hold for the plan that is shown first and for the run
 }
 
 // terminal reports whether a person is there to answer.
@@ -80,7 +81,10 @@ func (s *session) origin() engine.Origin {
 
 // runner returns a runner for the documents that passes events to emit.
 func (s *session) runner(l *loaded, emit func(engine.Event) error) *engine.Runner {
-	d := &dialer{connection: s.conn, inventory: l.inventory, secrets: newPrompter(s.conn, s.std)}
+	if s.secrets == nil {
+		s.secrets = newPrompter(s.conn, s.std)
+	}
+	d := &dialer{connection: s.conn, inventory: l.inventory, secrets: s.secrets}
 	return &engine.Runner{
 		Dial: d.dial, Emit: emit, Now: time.Now, Sleep: sleep, Rand: rand.Float64, Forks: s.conn.forks,
 	}

@@ -15,8 +15,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// patience is how long a test waits for what must come.
-const patience = time.Minute
+// patience is how long a test waits for what must come on a machine that does a
+// lot beside, tick how often it looks.
+const (
+	patience = 5 * time.Minute
+	tick     = 10 * time.Millisecond
+)
 
 // output is what a process has printed so far.
 type output struct {
@@ -39,7 +43,7 @@ func (o *output) String() string {
 // waits for a text.
 func (o *output) waits(t *testing.T, text string) {
 	t.Helper()
-	require.Eventually(t, func() bool { return strings.Contains(o.String(), text) }, patience, 10*time.Millisecond, "no %q", text)
+	require.Eventually(t, func() bool { return strings.Contains(o.String(), text) }, patience, tick, "no %q", text)
 }
 
 // running is certbook as a process of its own, in a process group of its own,
@@ -52,16 +56,27 @@ type running struct {
 
 func start(t *testing.T, args ...string) *running {
 	t.Helper()
+	r := prepare(t, args...)
+	r.starts(t)
+	return r
+}
+
+func prepare(t *testing.T, args ...string) *running {
+	t.Helper()
 	r := &running{Cmd: exec.Command("certbook", args...), ended: make(chan error, 1)} // TestMain has put it into PATH
 	r.Stdout, r.Stderr = &r.stdout, &r.stderr
 	r.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	r.WaitDelay = patience
+	return r
+}
+
+func (r *running) starts(t *testing.T) {
+	t.Helper()
 	require.NoError(t, r.Start())
 	go func() { r.ended <- r.Wait() }()
 	t.Cleanup(func() {
 		_ = syscall.Kill(-r.Process.Pid, syscall.SIGKILL) // when the test has failed
 	})
-	return r
 }
 
 // interrupts the process group, as a terminal does.
@@ -112,7 +127,7 @@ plays:
 		var err error
 		b.gate, err = os.OpenFile(fifo, os.O_WRONLY|syscall.O_NONBLOCK, 0) // fails while nobody reads
 		return err == nil
-	}, patience, 10*time.Millisecond, "the step does not begin")
+	}, patience, tick, "the step does not begin")
 	t.Cleanup(func() { b.gate.Close() })
 	return b
 }

@@ -53,15 +53,21 @@ plays:
 func (c *site) run(t *testing.T, flags ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	t.Setenv("SSH_AUTH_SOCK", "")
+	return certbook(t, append([]string{"run", filepath.Join(c.dir, "p.yaml"), "-i", c.inventory(t), "--yes",
+		"--run-dir", filepath.Join(c.dir, "runs"), "--ssh-config", "none"}, flags...)...)
+}
+
+// inventory writes the inventory and returns its path.
+func (c *site) inventory(t *testing.T) string {
+	t.Helper()
 	var settings []string
 	for name, value := range c.ssh {
 		settings = append(settings, name+": "+value)
 	}
-	inventory := filepath.Join(c.dir, "inventory.yaml")
-	require.NoError(t, os.WriteFile(inventory, fmt.Appendf(nil, "version: 1\nssh: {%s, known_hosts: [%s]}\nhosts: {m1: {address: 127.0.0.1}}\n",
+	file := filepath.Join(c.dir, "inventory.yaml")
+	require.NoError(t, os.WriteFile(file, fmt.Appendf(nil, "version: 1\nssh: {%s, known_hosts: [%s]}\nhosts: {m1: {address: 127.0.0.1}}\n",
 		strings.Join(settings, ", "), c.knownHosts), 0o600))
-	return certbook(t, append([]string{"run", filepath.Join(c.dir, "p.yaml"), "-i", inventory, "--yes",
-		"--run-dir", filepath.Join(c.dir, "runs"), "--ssh-config", "none"}, flags...)...)
+	return file
 }
 
 // refused wants the run to fail before it begins, with one message that holds

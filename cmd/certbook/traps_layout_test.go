@@ -15,7 +15,7 @@ import (
 )
 
 func TestTrapCertificatesDir(t *testing.T) {
-	for _, v := range kubeadm.Versions() {
+	for _, v := range []string{"1.19.16", "1.37.2"} {
 		t.Run(v, func(t *testing.T) {
 			tree := kubeadm.Layout(t, kubeadm.Options{Version: v, CertificatesDir: "/etc/kubernetes/ssl", Remaining: 10 * 24 * time.Hour})
 			kubeadm.Reissue(t, tree, []string{"kubelet.conf"}, time.Now().Add(-time.Hour), time.Now().Add(300*24*time.Hour))

@@ -9,6 +9,7 @@ import (
 	"io"
 	"strings"
 	"time"
+	"unicode"
 
 	"certbook/engine"
 )
@@ -33,14 +34,14 @@ func (s Style) paint(color, text string) string {
 	return "\x1b[" + color + "m" + text + "\x1b[0m"
 }
 
-// clean makes a text from a host safe for a terminal: one line, no control
-// characters.
+// clean makes a text from a host safe for a terminal: one line, without control
+// characters and those that turn the direction of the text.
 func clean(s string) string {
 	return strings.Map(func(r rune) rune {
 		switch {
 		case r == '\n' || r == '\t':
 			return ' '
-		case r < 0x20 || r == 0x7f || r >= 0x80 && r < 0xa0:
+		case !unicode.IsPrint(r):
 			return '?'
 		}
 		return r

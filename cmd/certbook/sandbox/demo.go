@@ -88,7 +88,7 @@ func (s *Sandbox) inventory() string {
 
 // Run plays the kubelets until ctx ends: it starts a process for every
 // manifest, again when one ends, and stops it when its manifest goes away. ready
-// is closed when all components run.
+// is closed when all ports with certificates answer.
 func (s *Sandbox) Run(ctx context.Context, ready chan<- struct{}) error {
 	results := make(chan error, len(s.masters))
 	started := make(chan struct{}, len(s.masters))
@@ -99,7 +99,19 @@ func (s *Sandbox) Run(ctx context.Context, ready chan<- struct{}) error {
 		for range s.masters {
 			<-started
 		}
-		close(ready)
+		ticker := time.NewTicker(tick)
+		defer ticker.Stop()
+		for {
+			if _, err := s.Served(ctx); err == nil {
+				close(ready)
+				return
+			}
+			select {
+			case <-ticker.C:
+			case <-ctx.Done():
+				return
+			}
+		}
 	}()
 	var errs []error
 	for range s.masters {
