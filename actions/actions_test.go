@@ -59,3 +59,16 @@ func requireClean(t *testing.T, a engine.Action, p engine.Probe) {
 	require.Empty(t, res.Changes)
 	require.Empty(t, res.Done)
 }
+
+// needRoot skips a test that gives files to users.
+func needRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() == 0 {
+		return
+	}
+	const why = "only root may give files away: run this test as root"
+	if os.Getenv("CI") != "" {
+		t.Fatal(why)
+	}
+	t.Skip(why)
+}

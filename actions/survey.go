@@ -75,7 +75,7 @@ func poll(ctx context.Context, every time.Duration, try func(context.Context) (d
 		if done {
 			return nil
 		}
-		if m != "" {
+		if m != "" && (missing == "" || ctx.Err() == nil) { // not that the time is up
 			missing = m
 		}
 		select {

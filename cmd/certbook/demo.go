@@ -76,6 +76,8 @@ func demo(ctx context.Context, std streams, keep string) (err error) {
 	}()
 	select {
 	case <-ready:
+	case <-signaled.Done():
+		return &exitError{code: 130, text: "the demo was interrupted"}
 	case runErr := <-ended:
 		ended <- nil
 		return fmt.Errorf("the sandbox does not start: %w", runErr)

@@ -127,6 +127,8 @@ func TestTrailingBytesAreFound(t *testing.T) {
 	log, lines := realLog(t)
 	for _, more := range []string{"\n", " ", "x", "{", "\x00", string(lines[8]), `{"seq":10,"prev":"` + strings.Repeat("0", 64) + `"`} {
 		tampered(t, slices.Concat(log, []byte(more)), 10, "with %q behind", more)
+		_, err := Verify(bytes.NewReader(slices.Concat(log, []byte(more))))
+		require.EqualError(t, err, "line 10: follows run-finished, which is the last event")
 	}
 	open := join(lines[:8])
 	for _, more := range []string{"x", "{}", "\x00", `{"seq":8,`, `{"seq":9,"prev":"0`} {

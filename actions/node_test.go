@@ -1,0 +1,161 @@
+package actions
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"certbook/engine"
+	"certbook/engine/host/hosttest"
+)
+
+// container is a container of a fakeNode, as crictl lists it.
+type container struct {
+	id, name, pod, namespace, uid string
+	created                       time.Time
+}
+
+// fakeNode is a fake host with kubeadm's manifests, a kubelet that starts a new
+// container for each one that is stopped, and the tools that speak to it.
+type fakeNode struct {
+	*hosttest.Fake
+	tools      []string // that are installed
+	containers []container
+	next       int
+	sick       map[string]bool // components that come back unhealthy
+	facts      string          // what the preflight script prints
+	kubeadm    string          // version of kubeadm, "" when there is none
+	did        []string        // what was stopped and moved, in order
+}
+
+// healthURLs are where the components of testdata answer.
+var healthURLs = map[string]string{
+	"etcd":                    "http://127.0.0.1:2381/health",
+	"kube-apiserver":          "https://172.30.0.11:6443/readyz",
+	"kube-controller-manager": "https://127.0.0.1:10257/healthz",
+	"kube-scheduler":          "https://127.0.0.1:10259/readyz",
+}
+
+func newNode(t *testing.T, tools ...string) *fakeNode {
+	t.Helper()
+	n := &fakeNode{Fake: hosttest.NewFake(), tools: tools, sick: map[string]bool{}}
+	n.Put("/var/lib/kubelet/config.yaml", []byte("kind: KubeletConfiguration\nstaticPodPath: /etc/kubernetes/manifests\ncontainerRuntimeEndpoint: unix:///run/containerd/containerd.sock\n"))
+	for _, f := range []string{"pki/apiserver.crt", "pki/etcd/server.crt", "controller-manager.conf", "scheduler.conf"} {
+		n.Put("/etc/kubernetes/"+f, []byte("x"))
+	}
+	n.Advance(time.Minute)
+	for c, url := range healthURLs {
+		manifest, err := os.ReadFile("kube/testdata/manifests/" + c + ".yaml")
+		require.NoError(t, err)
+		n.Put("/etc/kubernetes/manifests/"+c+".yaml", manifest)
+		n.start(c, c+"-m1", "kube-system", "0123456789abcdef0123456789abcdef")
+		n.Answer(url, func() (engine.Response, error) {
+			if n.sick[c] {
+				return engine.Response{Status: 500, Body: []byte("not yet")}, nil
+			}
+			return engine.Response{Status: 200, Body: []byte("ok")}, nil
+		})
+	}
+	// Others that look alike.
+	n.start("kube-apiserver", "etcd-operator-kube-apiserver-x", "kube-system", "01234567-89ab-cdef-0123-456789abcdef")
+	n.start("kube-apiserver", "kube-apiserver-m1", "default", "0123456789abcdef0123456789abcdef")
+	n.start("kube-apiserver-proxy", "kube-apiserver-proxy", "kube-system", "0123456789abcdef0123456789abcdef")
+	n.Handle("sh", n.shell)
+	n.Handle("crictl", n.crictl)
+	n.Handle("mv", n.move)
+	n.Handle("kubeadm", func(context.Context, engine.Command) (engine.Output, error) {
+		if n.kubeadm == "" {
+			return engine.Output{Code: 127, Stderr: []byte("kubeadm: not found")}, nil
+		}
+		return engine.Output{Stdout: []byte(n.kubeadm + "\n")}, nil
+	})
+	return n
+}
+
+func (n *fakeNode) start(name, pod, namespace, uid string) {
+	now, _ := n.Now(context.Background())
+	n.next++
+	n.containers = append(n.containers, container{fmt.Sprintf("%064x", n.next), name, pod, namespace, uid, now})
+}
+
+// shell answers which tool is installed, and the preflight script.
+func (n *fakeNode) shell(_ context.Context, c engine.Command) (engine.Output, error) {
+	if c.Argv[2] == preflightScript {
+		return engine.Output{Stdout: []byte(n.facts)}, nil
+	}
+	for _, tool := range c.Argv[4:] {
+		if slices.Contains(n.tools, tool) {
+			return engine.Output{Stdout: []byte(tool + "\n")}, nil
+		}
+	}
+	return engine.Output{Stdout: []byte("\n")}, nil
+}
+
+func (n *fakeNode) crictl(_ context.Context, c engine.Command) (engine.Output, error) {
+	if c.Argv[3] == "stop" {
+		return engine.Output{}, n.stop(c.Argv[len(c.Argv)-1])
+	}
+	var list []map[string]any
+	for _, c := range n.containers {
+		list = append(list, map[string]any{
+			"id": c.id, "state": "CONTAINER_RUNNING", "createdAt": strconv.FormatInt(c.created.UnixNano(), 10),
+			"labels": map[string]string{
+				"io.kubernetes.container.name": c.name, "io.kubernetes.pod.name": c.pod,
+				"io.kubernetes.pod.namespace": c.namespace, "io.kubernetes.pod.uid": c.uid,
+			},
+		})
+	}
+	out, err := json.Marshal(map[string]any{"containers": list})
+	return engine.Output{Stdout: out}, err
+}
+
+// stop lets the kubelet start a new container a second later.
+func (n *fakeNode) stop(id string) error {
+	i := slices.IndexFunc(n.containers, func(c container) bool { return c.id == id })
+	if i < 0 {
+		return fmt.Errorf("no container %s", id)
+	}
+	old := n.containers[i]
+	n.did = append(n.did, "stop "+old.pod)
+	n.containers = slices.Delete(n.containers, i, i+1)
+	n.Advance(time.Second)
+	n.start(old.name, old.pod, old.namespace, old.uid)
+	return nil
+}
+
+// move moves a manifest; the kubelet starts or removes its container.
+func (n *fakeNode) move(ctx context.Context, c engine.Command) (engine.Output, error) {
+	from, to := c.Argv[len(c.Argv)-2], c.Argv[len(c.Argv)-1]
+	file, ok := n.File(from)
+	if !ok {
+		return engine.Output{Code: 1, Stderr: []byte("mv: no " + from)}, nil
+	}
+	n.Remove(from)
+	n.PutFile(to, file)
+	name := strings.TrimSuffix(from[strings.LastIndexAny(from, "/@")+1:], ".yaml")
+	if strings.HasPrefix(to, "/etc/kubernetes/manifests/") {
+		n.did = append(n.did, "in "+name)
+		n.Advance(time.Second)
+		n.start(name, name+"-m1", "kube-system", "fedcba9876543210fedcba9876543210")
+		return engine.Output{}, nil
+	}
+	n.did = append(n.did, "out "+name)
+	n.containers = slices.DeleteFunc(n.containers, func(c container) bool { return c.pod == name+"-m1" && c.namespace == "kube-system" })
+	return engine.Output{}, nil
+}
+
+// renewed writes a file anew, later than the containers have begun.
+func (n *fakeNode) renewed(files ...string) {
+	n.Advance(time.Minute)
+	for _, f := range files {
+		n.Put("/etc/kubernetes/"+f, []byte("y"))
+	}
+}

@@ -1,0 +1,116 @@
+package actions
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"certbook/engine"
+	"certbook/schema"
+)
+
+func restart(method string) *RestartContainer {
+	return &RestartContainer{
+		Components: []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"},
+		Method:     method, Grace: schema.Duration(30 * time.Second), Wait: schema.Duration(time.Minute),
+		Park: "/var/lib/certbook/parked/r",
+	}
+}
+
+// everything is one file that each component reads.
+var everything = []string{"scheduler.conf", "controller-manager.conf", "pki/apiserver.crt", "pki/etcd/server.crt"}
+
+func TestRestartContainer(t *testing.T) {
+	all := []string{"stop etcd-m1", "stop kube-apiserver-m1", "stop kube-controller-manager-m1", "stop kube-scheduler-m1"}
+	for name, c := range map[string]struct {
+		renewed []string
+		force   bool
+		method  string
+		want    []string
+	}{
+		"nothing is older":       {nil, false, "auto", nil},
+		"all, in order":          {everything, false, "auto", all},
+		"only what is older":     {[]string{"scheduler.conf"}, false, "container", all[3:]},
+		"the API server's twins": {[]string{"pki/apiserver.crt"}, false, "auto", all[1:2]},
+		"force":                  {nil, true, "auto", all},
+		"none":                   {everything, false, "none", nil},
+		"by the manifest": {[]string{"scheduler.conf", "pki/etcd/server.crt"}, false, "manifest",
+			[]string{"out etcd", "in etcd", "out kube-scheduler", "in kube-scheduler"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := newNode(t, "crictl")
+				n.renewed(c.renewed...)
+				a := restart(c.method)
+				a.Force = c.force
+				if c.want == nil {
+					requireClean(t, a, n)
+					return
+				}
+				res := carryOut(t, a, n)
+				require.Equal(t, c.want, n.did)
+				for _, d := range res.Done {
+					require.NotEqual(t, d.Before["container"], d.After["container"], d.Subject)
+				}
+				again := restart(c.method)
+				requireClean(t, again, n)
+				_, err := n.ReadFiles(t.Context(), a.Park+"/*")
+				require.NoError(t, err)
+			})
+		})
+	}
+}
+
+// TestRestartContainerUnhealthy does not touch the next component.
+func TestRestartContainerUnhealthy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, "crictl")
+		n.renewed(everything...)
+		n.sick["kube-apiserver"] = true
+		err := restart("auto").Apply(t.Context(), n)
+		require.ErrorContains(t, err, "kube-apiserver: context deadline exceeded: https://172.30.0.11:6443/readyz: status 500: not yet")
+		require.Equal(t, []string{"stop etcd-m1", "stop kube-apiserver-m1"}, n.did)
+	})
+}
+
+// TestRestartContainerInterrupted moves the manifest back all the same, and a
+// manifest that was left behind comes back in the next run.
+func TestRestartContainerInterrupted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, "crictl")
+		n.renewed("scheduler.conf")
+		ctx, cancel := context.WithCancel(t.Context())
+		n.Handle("mv", func(c context.Context, cmd engine.Command) (engine.Output, error) {
+			cancel()
+			return n.move(c, cmd)
+		})
+		require.ErrorIs(t, restart("manifest").Apply(ctx, n), context.Canceled)
+		require.Equal(t, []string{"out kube-scheduler", "in kube-scheduler"}, n.did)
+
+		n.did = nil
+		_, err := n.move(t.Context(), engine.Command{Argv: []string{"mv", "/etc/kubernetes/manifests/etcd.yaml", "/var/lib/certbook/parked/earlier/etc@kubernetes@manifests@etcd.yaml"}})
+		require.NoError(t, err)
+		carryOut(t, restart("auto"), n)
+		require.Equal(t, []string{"out etcd", "in etcd"}, n.did)
+		_, ok := n.File("/etc/kubernetes/manifests/etcd.yaml")
+		require.True(t, ok)
+	})
+}
+
+func TestRestartContainerWithoutTool(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		_, err := restart("container").Check(t.Context(), n)
+		require.ErrorIs(t, err, errNoTool)
+		require.ErrorContains(t, err, "containerd (containerRuntimeEndpoint), but there is no crictl or ctr; install it, or use method: manifest")
+	})
+}
+
+func TestRestartContainerRefuses(t *testing.T) {
+	require.ErrorContains(t, (&RestartContainer{Components: []string{"etcd*"}}).Validate(), `"etcd*" is not a container's name`)
+	require.ErrorContains(t, (&RestartContainer{Components: []string{"etcd", "etcd"}}).Validate(), `"etcd" is listed twice`)
+	require.NoError(t, restart("auto").Validate())
+}
