@@ -64,9 +64,10 @@ func newNode(t *testing.T, tools ...string) *fakeNode {
 			return engine.Response{Status: 200, Body: []byte("ok")}, nil
 		})
 	}
-	// Others that look alike.
+	n.Advance(time.Second)
+	// Others that look alike and are younger.
 	n.start("kube-apiserver", "etcd-operator-kube-apiserver-x", "kube-system", "01234567-89ab-cdef-0123-456789abcdef")
-	n.start("kube-apiserver", "kube-apiserver-m1", "default", "0123456789abcdef0123456789abcdef")
+	n.start("kube-apiserver", "kube-apiserver-twin", "default", "0123456789abcdef0123456789abcdef")
 	n.start("kube-apiserver-proxy", "kube-apiserver-proxy", "kube-system", "0123456789abcdef0123456789abcdef")
 	n.Handle("sh", n.shell)
 	n.Handle("crictl", n.crictl)

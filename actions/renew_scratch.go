@@ -308,22 +308,16 @@ func setCluster(ctx context.Context, h engine.Host, file string, is, want kube.C
 	return err
 }
 
-// installCopies replaces the old pairs, key and certificate right after each
-// other.
+// installCopies replaces the old pairs. etcd reads its certificate and key at
+// every handshake, so that all of them change together.
 func (a *RenewCerts) installCopies(ctx context.Context, h engine.Host) error {
-	var files []string
+	var files []engine.Copy
 	for _, t := range a.targets {
-		files = append(files, slices.Compact([]string{t.KeyPath, t.Path})...)
-	}
-	if err := a.replaced.note(ctx, h, files...); err != nil {
-		return err
-	}
-	for _, f := range files {
-		if err := a.replaced.install(ctx, h, path.Join(a.Scratch, f), f, engine.FileOptions{}); err != nil {
-			return err
+		for _, p := range slices.Compact([]string{t.KeyPath, t.Path}) {
+			files = append(files, engine.Copy{Src: path.Join(a.Scratch, p), Dst: p})
 		}
 	}
-	return nil
+	return a.replaced.installAll(ctx, h, files)
 }
 
 // removeScratch removes the copies, which hold private keys.

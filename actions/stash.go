@@ -31,6 +31,18 @@ func (s *stash) install(ctx context.Context, h engine.Host, src, dst string, opt
 	return nil
 }
 
+// installAll puts files in place of others, all at once, and keeps the old ones.
+func (s *stash) installAll(ctx context.Context, h engine.Host, files []engine.Copy) error {
+	var dsts []string
+	for _, f := range files {
+		dsts = append(dsts, f.Dst)
+	}
+	if err := s.note(ctx, h, dsts...); err != nil {
+		return err
+	}
+	return h.InstallAll(ctx, files, engine.FileOptions{Save: s.dir})
+}
+
 // write puts data in place of dst and keeps the old dst.
 func (s *stash) write(ctx context.Context, h engine.Host, dst string, data []byte, opt engine.FileOptions) error {
 	if err := s.note(ctx, h, dst); err != nil {

@@ -74,9 +74,17 @@ type Host interface {
 	// which stays where it is.
 	Install(ctx context.Context, src, dst string, opt FileOptions) error
 
+	// InstallAll is Install of several files: all are prepared, then renamed one
+	// right after the other, so that a key and its certificate differ for no
+	// longer than two renames take. When it fails, some may be in place.
+	InstallAll(ctx context.Context, files []Copy, opt FileOptions) error
+
 	// Close ends the connection.
 	Close() error
 }
+
+// Copy is a file of a host and where its content goes.
+type Copy struct{ Src, Dst string }
 
 // File is one file of a host, without its secrets.
 type File struct {

@@ -70,6 +70,15 @@ func (r *recorder) Install(ctx context.Context, src, dst string, opt FileOptions
 	return r.written(dst, r.Host.Install(ctx, src, dst, opt))
 }
 
+// InstallAll implements Host.
+func (r *recorder) InstallAll(ctx context.Context, files []Copy, opt FileOptions) error {
+	err := r.Host.InstallAll(ctx, files, opt)
+	for _, f := range files {
+		_ = r.written(f.Dst, err) // the same error for each
+	}
+	return err
+}
+
 func (r *recorder) written(path string, err error) error {
 	e := Event{Kind: FileWritten, Path: path, Attempt: r.s.attempt}
 	if err != nil {

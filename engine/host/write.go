@@ -11,73 +11,104 @@ import (
 	"certbook/engine"
 )
 
-// writeScript puts a file in place of another. Its arguments are the path, the
-// mode, the owner, the directory for the old file and its name in there, the
-// source, and the number of bytes that are expected on standard input. Until
-// the rename the old file is untouched, and the new one is removed whatever
-// happens. The name begins with a dot, so that the kubelet does not take it
-// for a manifest.
+// writeScript puts files in place of others. Its arguments are the mode, the
+// owner, the directory for the old files and the number of bytes that are
+// expected on standard input, then for each file its path, the name that the
+// old one gets in that directory, and the source ("": standard input). All files
+// are prepared and synced before the first one is renamed; until then the old
+// ones are untouched, and the new ones are removed whatever happens. Their
+// names begin with a dot, so that the kubelet does not take them for
+// manifests.
 const writeScript = `
 set -eu
-path=$1 mode=$2 owner=$3 save=$4 name=$5 src=$6 size=$7
+mode=$1 owner=$2 save=$3 size=$4
+shift 4
+nl='
+'
 LC_ALL=C
-die() { echo "$1" >&2; exit 1; }
-flush() { sync -- "$1" 2>/dev/null || sync; }
-file=$(readlink -f -- "$path") || die "its directory does not exist"
-[ ! -d "$file" ] || die "is a directory"
-dir=${file%/*}
-[ -d "${dir:-/}" ] || die "its directory does not exist"
-[ -z "$src" ] || [ -f "$src" ] || die "$src: no such file"
-tmp= part=
-trap 'rm -f -- ${tmp:+"$tmp"} ${part:+"$part"}' EXIT
+many=
+[ $# -le 3 ] || many=1
+die() { echo "${many:+$path: }$1" >&2; exit 1; }
+flush() { sync -- "$@" 2>/dev/null || sync; }
+tmps= part= moves= fresh= dirs=
+clean() {
+	IFS=$nl
+	set -f
+	for t in $tmps $part; do rm -f -- "$t"; done
+}
+trap clean EXIT
 trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
-tmp=$(umask 077 && mktemp "$dir/.certbook.XXXXXXXXXX")
-if [ -n "$src" ]; then
-	cat -- "$src" >"$tmp"
-else
-	cat >"$tmp"
-	[ "$(stat -c %s -- "$tmp")" = "$size" ] || die "only a part of the content has arrived"
-fi
-old=
-if [ -e "$file" ]; then
-	[ -f "$file" ] || die "is not a regular file"
-	old=1
-	if [ -n "$save" ] && [ ! -e "$save$name" ]; then
-		(umask 077 && mkdir -p -- "$save${name%/*}")
-		part=$(umask 077 && mktemp "$save${name%/*}/.certbook.XXXXXXXXXX")
-		cp -a -T -- "$file" "$part"
-		flush "$part"
-		mv -n -T -- "$part" "$save$name"
-		flush "$save${name%/*}"
+prepare() {
+	path=$1 name=$2 src=$3
+	file=$(readlink -f -- "$path") || die "its directory does not exist"
+	[ ! -d "$file" ] || die "is a directory"
+	dir=${file%/*}
+	[ -d "${dir:-/}" ] || die "its directory does not exist"
+	[ -z "$src" ] || [ -f "$src" ] || die "$src: no such file"
+	tmp=$(umask 077 && mktemp "$dir/.certbook.XXXXXXXXXX")
+	tmps=$tmps$tmp$nl
+	if [ -n "$src" ]; then
+		cat -- "$src" >"$tmp"
+	else
+		cat >"$tmp"
+		[ "$(stat -c %s -- "$tmp")" = "$size" ] || die "only a part of the content has arrived"
 	fi
-	if [ "$(stat -c %u:%g -- "$file")" != "$(stat -c %u:%g -- "$tmp")" ]; then
-		chown --reference="$file" -- "$tmp"
+	old=
+	if [ -e "$file" ]; then
+		[ -f "$file" ] || die "is not a regular file"
+		old=1
+		if [ -n "$save" ] && [ ! -e "$save$name" ]; then
+			(umask 077 && mkdir -p -- "$save${name%/*}")
+			part=$(umask 077 && mktemp "$save${name%/*}/.certbook.XXXXXXXXXX")
+			cp -a -T -- "$file" "$part"
+			flush "$part"
+			mv -n -T -- "$part" "$save$name"
+			part=
+			flush "$save${name%/*}"
+		fi
+		if [ "$(stat -c %u:%g -- "$file")" != "$(stat -c %u:%g -- "$tmp")" ]; then
+			chown --reference="$file" -- "$tmp"
+		fi
+		cp --attributes-only --preserve=mode,xattr -- "$file" "$tmp" 2>/dev/null || :
+		chcon --reference="$file" -- "$tmp" 2>/dev/null || :
+	else
+		fresh=$fresh$file$nl
 	fi
-	cp --attributes-only --preserve=mode,xattr -- "$file" "$tmp" 2>/dev/null || :
-	chcon --reference="$file" -- "$tmp" 2>/dev/null || :
+	[ -z "$owner" ] || chown -- "$owner" "$tmp"
+	if [ -n "$mode" ]; then
+		chmod -- "$mode" "$tmp"
+	elif [ -n "$old" ]; then
+		chmod --reference="$file" -- "$tmp"
+	fi
+	moves=$moves$tmp$nl$file$nl
+	dirs=$dirs${dir:-/}$nl
+}
+while [ $# -gt 0 ]; do
+	prepare "$1" "$2" "$3"
+	shift 3
+done
+IFS=$nl
+set -f
+flush $tmps
+set -- $moves
+while [ $# -gt 0 ]; do
+	mv -f -T -- "$1" "$2"
+	shift 2
+done
+tmps=
+if [ -n "$fresh" ] && command -v restorecon >/dev/null 2>&1; then
+	restorecon -- $fresh 2>/dev/null || :
 fi
-[ -z "$owner" ] || chown -- "$owner" "$tmp"
-if [ -n "$mode" ]; then
-	chmod -- "$mode" "$tmp"
-elif [ -n "$old" ]; then
-	chmod --reference="$file" -- "$tmp"
-fi
-flush "$tmp"
-mv -f -T -- "$tmp" "$file"
-tmp=
-if [ -z "$old" ] && command -v restorecon >/dev/null 2>&1; then
-	restorecon -- "$file" 2>/dev/null || :
-fi
-flush "${dir:-/}"
+flush $dirs
 `
 
 var ownerName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*(?::[A-Za-z0-9_][A-Za-z0-9_.-]*)?$`)
 
 // WriteFile puts data in place of the file at path.
 func (h *Host) WriteFile(ctx context.Context, path string, data []byte, opt engine.FileOptions) error {
-	if err := h.write(ctx, path, "", data, opt); err != nil {
+	if err := h.write(ctx, []engine.Copy{{Dst: path}}, data, opt); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil
@@ -87,7 +118,7 @@ func (h *Host) WriteFile(ctx context.Context, path string, data []byte, opt engi
 func (h *Host) Install(ctx context.Context, src, dst string, opt engine.FileOptions) error {
 	err := checkPath(src)
 	if err == nil {
-		err = h.write(ctx, dst, h.file(src), nil, opt)
+		err = h.write(ctx, []engine.Copy{{Src: src, Dst: dst}}, nil, opt)
 	}
 	if err != nil {
 		return fmt.Errorf("install %s as %s: %w", src, dst, err)
@@ -95,10 +126,25 @@ func (h *Host) Install(ctx context.Context, src, dst string, opt engine.FileOpti
 	return nil
 }
 
-func (h *Host) write(ctx context.Context, dst, src string, data []byte, opt engine.FileOptions) error {
-	if err := checkPath(dst); err != nil {
-		return err
+// InstallAll puts a copy of each source in place of its file, all of them
+// prepared before the first is renamed.
+func (h *Host) InstallAll(ctx context.Context, files []engine.Copy, opt engine.FileOptions) error {
+	if len(files) == 0 {
+		return nil
 	}
+	for _, f := range files {
+		if err := checkPath(f.Src); err != nil {
+			return fmt.Errorf("install: %w", err)
+		}
+	}
+	if err := h.write(ctx, files, nil, opt); err != nil {
+		return fmt.Errorf("install %d files: %w", len(files), err)
+	}
+	return nil
+}
+
+// write puts the files in place; one without a source has data as its content.
+func (h *Host) write(ctx context.Context, files []engine.Copy, data []byte, opt engine.FileOptions) error {
 	mode := ""
 	if opt.Mode != 0 {
 		mode = fmt.Sprintf("%04o", opt.Mode.Perm())
@@ -113,8 +159,18 @@ func (h *Host) write(ctx context.Context, dst, src string, data []byte, opt engi
 		}
 		save = strings.TrimSuffix(h.Path(path.Clean(opt.Save)), "/")
 	}
-	_, err := h.script(ctx, writeScript, data, engine.MaxOutput,
-		h.file(dst), mode, opt.Owner, save, path.Clean(dst), src, strconv.Itoa(len(data)))
+	args := []string{mode, opt.Owner, save, strconv.Itoa(len(data))}
+	for _, f := range files {
+		if err := checkPath(f.Dst); err != nil {
+			return err
+		}
+		src := f.Src
+		if src != "" {
+			src = h.file(src)
+		}
+		args = append(args, h.file(f.Dst), path.Clean(f.Dst), src)
+	}
+	_, err := h.script(ctx, writeScript, data, engine.MaxOutput, args...)
 	return err
 }
 

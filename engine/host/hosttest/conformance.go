@@ -45,6 +45,7 @@ func Run(t *testing.T, start func(t *testing.T) (engine.Host, string)) {
 		{"write refuses", testRefuses},
 		{"save", testSave},
 		{"install", testInstall},
+		{"install all", testInstallAll},
 		{"read a secret", testSecret},
 		{"public keys", testKeys},
 		{"handshake", testHandshake},

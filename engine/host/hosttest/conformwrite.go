@@ -138,6 +138,29 @@ func testInstall(t *testing.T, s *suite) {
 	s.clean(t)
 }
 
+func testInstallAll(t *testing.T, s *suite) {
+	ctx := t.Context()
+	key, crt := s.put(t, "new key", "key 2"), s.put(t, "new crt", "crt 2")
+	oldKey, oldCrt := s.put(t, "tls.key", "key 1"), s.put(t, "tls crt", "crt 1")
+	s.run(t, "chmod", "640", s.h.Path(oldKey))
+	opt := engine.FileOptions{Save: s.at("saved")}
+
+	err := s.h.InstallAll(ctx, []engine.Copy{{Src: key, Dst: oldKey}, {Src: s.at("missing"), Dst: oldCrt}}, opt)
+	require.ErrorContains(t, err, "missing")
+	require.Equal(t, "key 1", string(s.one(t, oldKey).Data), "nothing is replaced when one cannot be prepared")
+
+	require.NoError(t, s.h.InstallAll(ctx, []engine.Copy{{Src: key, Dst: oldKey}, {Src: crt, Dst: oldCrt}, {Src: crt, Dst: s.at("fresh")}}, opt))
+	require.Equal(t, "key 2", string(s.one(t, oldKey).Data))
+	require.EqualValues(t, 0o640, s.one(t, oldKey).Mode)
+	require.Equal(t, "crt 2", string(s.one(t, oldCrt).Data))
+	require.Equal(t, "crt 2", string(s.one(t, s.at("fresh")).Data))
+	require.EqualValues(t, 0o600, s.one(t, s.at("fresh")).Mode)
+	require.Equal(t, "key 1", string(s.one(t, s.at("saved")+oldKey).Data))
+	require.Equal(t, "crt 1", string(s.one(t, s.at("saved")+oldCrt).Data))
+	require.NoError(t, s.h.InstallAll(ctx, nil, opt))
+	s.clean(t)
+}
+
 func testSecret(t *testing.T, s *suite) {
 	key, _ := newKey(t, "PRIVATE KEY")
 	got, err := s.h.ReadSecret(t.Context(), s.put(t, "k", string(key)))

@@ -188,6 +188,21 @@ func (f *Fake) WriteFile(ctx context.Context, name string, data []byte, opt engi
 	return nil
 }
 
+// InstallAll replaces each file by a copy of its source.
+func (f *Fake) InstallAll(ctx context.Context, files []engine.Copy, opt engine.FileOptions) error {
+	for _, c := range files {
+		if !f.exists(c.Src) {
+			return fmt.Errorf("install %d files: %s: no such file", len(files), c.Src)
+		}
+	}
+	for _, c := range files {
+		if err := f.Install(ctx, c.Src, c.Dst, opt); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Install replaces dst by a copy of src.
 func (f *Fake) Install(ctx context.Context, src, dst string, opt engine.FileOptions) error {
 	f.mu.Lock()
