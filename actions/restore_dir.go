@@ -106,12 +106,20 @@ func restoreWith(ctx context.Context, h engine.Host, src, dest string, keep *sta
 	slices.SortStableFunc(changes, func(a, b engine.Change) int { // directories before what is in them
 		return strings.Count(a.Subject, "/") - strings.Count(b.Subject, "/")
 	})
+	var together []engine.Copy // keys change with their certificates
 	for _, c := range changes {
-		n := want[c.Subject]
+		want, have := want[c.Subject], have[c.Subject]
 		from, to := path.Join(src, c.Subject), path.Join(dest, c.Subject)
-		if err := restoreNode(ctx, h, n, have[c.Subject], from, to, keep); err != nil {
+		if want.kind == "f" && have.kind == "f" && want.mode == have.mode && want.owner == have.owner {
+			together = append(together, engine.Copy{Src: from, Dst: to})
+			continue
+		}
+		if err := restoreNode(ctx, h, want, have, from, to, keep); err != nil {
 			return fmt.Errorf("%s: %w", to, err)
 		}
+	}
+	if err := restoreFiles(ctx, h, together, keep); err != nil {
+		return err
 	}
 	if left, err := restorable(ctx, h, src, dest); err != nil || len(left) > 0 {
 		if err == nil {
@@ -128,6 +136,14 @@ case $1 in
 d) mkdir -p -- "$3"; chmod --reference="$2" -- "$3"; chown --reference="$2" -- "$3" ;;
 *) rm -f -- "$3.certbook-new"; cp -aT -- "$2" "$3.certbook-new"; mv -T -- "$3.certbook-new" "$3" ;;
 esac`
+
+// restoreFiles replaces files whose content alone differs.
+func restoreFiles(ctx context.Context, h engine.Host, files []engine.Copy, keep *stash) error {
+	if keep == nil {
+		return h.InstallAll(ctx, files, engine.FileOptions{})
+	}
+	return keep.installAll(ctx, h, files)
+}
 
 func restoreNode(ctx context.Context, h engine.Host, want, have node, from, to string, keep *stash) error {
 	if want.kind != "f" || have.kind != "" && have.kind != "f" {

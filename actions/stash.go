@@ -7,6 +7,7 @@ import (
 	"path"
 	"slices"
 	"strconv"
+	"strings"
 
 	"certbook/engine"
 )
@@ -102,12 +103,28 @@ mkdir -p -- "$1"
 	return nil
 }
 
-// revert puts back what was replaced and removes what was new, newest first.
-// One file that cannot be put back does not keep the others from it.
+// revert puts back what was replaced, all at once where that can be, and removes
+// what was new. One file that cannot be put back does not keep the others from it.
 func (s *stash) revert(ctx context.Context, h engine.Host) error {
-	var errs []error
-	for _, p := range slices.Backward(s.paths) {
-		errs = append(errs, s.putBack(ctx, h, p))
+	changed, err := s.changed(ctx, h)
+	errs := []error{err}
+	var together []engine.Copy
+	for _, c := range changed {
+		if c.sameAttributes {
+			together = append(together, engine.Copy{Src: c.saved.Path, Dst: c.path})
+		}
+	}
+	if h.InstallAll(ctx, together, engine.FileOptions{}) != nil {
+		together = nil // one by one, to restore what can be
+	}
+	for _, c := range slices.Backward(changed) {
+		if c.sameAttributes && together != nil {
+			continue
+		}
+		opt := engine.FileOptions{Mode: c.saved.Mode, Owner: fmt.Sprintf("%d:%d", c.saved.UID, c.saved.GID)}
+		if err := h.Install(ctx, c.saved.Path, c.path, opt); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w; its old version is %s", c.path, err, c.saved.Path))
+		}
 	}
 	for _, p := range slices.Backward(s.fresh) {
 		_, err := h.Exec(ctx, engine.Command{Argv: []string{"rm", "-f", "--", h.Path(p)}})
@@ -116,26 +133,54 @@ func (s *stash) revert(ctx context.Context, h engine.Host) error {
 	return errors.Join(errs...)
 }
 
-// putBack brings the old version of a file back, with its owner and mode. A
-// file that is as it was is not touched: it may be one that cannot be replaced.
-func (s *stash) putBack(ctx context.Context, h engine.Host, p string) error {
-	saved := path.Join(s.dir, p)
-	found, err := h.ReadFiles(ctx, saved, p)
+// replacement is a file that is not as it was.
+type replacement struct {
+	path           string
+	saved          engine.File // its old version
+	sameAttributes bool        // only the content differs
+}
+
+// changed lists the noted files that are not as they were. One that was noted
+// but not replaced is not among them: it may be one that cannot be replaced.
+func (s *stash) changed(ctx context.Context, h engine.Host) ([]replacement, error) {
+	if len(s.paths) == 0 {
+		return nil, nil
+	}
+	const script = `while [ $# -gt 0 ]; do
+	cmp -s -- "$1" "$2" || printf '%s\n' "$3"
+	shift 3
+done`
+	argv := []string{"sh", "-c", script, "sh"}
+	var names []string
+	for i, p := range s.paths {
+		saved := path.Join(s.dir, p)
+		names = append(names, saved, p)
+		argv = append(argv, h.Path(saved), h.Path(p), strconv.Itoa(i))
+	}
+	list, err := h.ReadFiles(ctx, names...)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if len(found) == 0 || found[0].Path != saved {
-		return nil // it was noted, but not replaced any more
+	differ, err := h.Query(ctx, engine.Command{Argv: argv})
+	if err != nil {
+		return nil, err
 	}
-	old := found[0]
-	if len(found) == 2 && found[1].Mode == old.Mode && found[1].UID == old.UID && found[1].GID == old.GID {
-		if _, err := h.Query(ctx, engine.Command{Argv: []string{"cmp", "-s", "--", h.Path(saved), h.Path(p)}}); err == nil {
-			return nil
+	files := map[string]engine.File{}
+	for _, f := range list {
+		files[f.Path] = f
+	}
+	other := strings.Fields(string(differ.Stdout))
+	var out []replacement
+	for i, p := range s.paths {
+		saved, ok := files[path.Join(s.dir, p)]
+		if !ok {
+			continue
+		}
+		now, ok := files[p]
+		same := ok && now.Mode == saved.Mode && now.UID == saved.UID && now.GID == saved.GID
+		if !same || slices.Contains(other, strconv.Itoa(i)) {
+			out = append(out, replacement{path: p, saved: saved, sameAttributes: same})
 		}
 	}
-	opt := engine.FileOptions{Mode: old.Mode, Owner: fmt.Sprintf("%d:%d", old.UID, old.GID)}
-	if err := h.Install(ctx, saved, p, opt); err != nil {
-		return fmt.Errorf("%s: %w; its old version is %s", p, err, saved)
-	}
-	return nil
+	return out, nil
 }

@@ -3,6 +3,7 @@ package actions
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -40,7 +41,12 @@ func TestStashReverts(t *testing.T) {
 
 func TestStashGoesOn(t *testing.T) {
 	f := hosttest.NewFake()
-	f.Handle("sh", func(context.Context, engine.Command) (engine.Output, error) { return engine.Output{}, nil })
+	f.Handle("sh", func(_ context.Context, c engine.Command) (engine.Output, error) {
+		if strings.Contains(c.Argv[2], "cmp -s") {
+			return engine.Output{Stdout: []byte("0\n1\n2\n")}, nil
+		}
+		return engine.Output{}, nil
+	})
 	for _, p := range []string{"/a", "/b", "/c"} {
 		f.Put(p, []byte("old"))
 	}
@@ -49,7 +55,8 @@ func TestStashGoesOn(t *testing.T) {
 		require.NoError(t, s.write(t.Context(), f, p, []byte("new"), engine.FileOptions{}))
 	}
 	f.Advance(time.Second)
-	f.Fail("Install", 2, errors.New("boom"))
+	f.Fail("Install", 1, errors.New("together"))
+	f.Fail("Install", 3, errors.New("boom"))
 	err := s.revert(t.Context(), f)
 	require.ErrorContains(t, err, "/b: install /stash/b as /b: boom; its old version is /stash/b")
 	for p, want := range map[string]string{"/a": "old", "/b": "new", "/c": "old"} {
