@@ -1,9 +1,12 @@
 package engine
 
 import (
+	"fmt"
 	"maps"
 	"reflect"
+	"regexp"
 	"slices"
+	"strings"
 
 	"certbook/schema"
 
@@ -36,13 +39,14 @@ func (c Compiler) Compile() (*Plan, error) {
 	b := &builder{Compiler: c, playbook: playbook, plan: &Plan{
 		Name: playbook.Name.Value, Run: c.Run, Hosts: map[string]PlannedHost{},
 		Documents: c.documents(), registry: c.Registry, facts: c.Facts,
-	}, seen: types.Map{}, failed: map[string]map[string]bool{}, anyVars: map[string]bool{}}
+	}, seen: types.Map{}, failed: map[string]map[string]bool{}, anyVars: map[string]bool{}, given: map[string][]schema.Value{}}
 	b.hosts()
 	b.specs = b.stepSpecs()
 	limit := b.limit()
 	for _, play := range playbook.Plays {
 		b.play(play, limit)
 	}
+	b.explain()
 	if err := b.d.Err(); err != nil {
 		return nil, err
 	}
@@ -67,6 +71,7 @@ type builder struct {
 	failed   map[string]map[string]bool // by host: the variables with a mistake
 	others   types.Map                  // all hosts as expressions see them; nil until it is needed
 	anyVars  map[string]bool            // the variables that some host has
+	given    map[string][]schema.Value  // what the variables are set to, on any host
 	d        schema.Diagnostics
 }
 
@@ -89,9 +94,32 @@ func (b *builder) hosts() {
 		b.plan.Hosts[name] = h
 		for v := range h.Vars {
 			b.anyVars[v] = true
+			b.given[v] = append(b.given[v], raw[v])
 		}
 	}
 	b.unknownSet()
+}
+
+var variableUse = regexp.MustCompile(`\bvars\.(\w+)`)
+
+// explain adds to mistakes in the playbook which document gave a variable the
+// value at fault: the line that uses it is not to blame.
+func (b *builder) explain() {
+	b.d.Each(func(m *schema.Diagnostic) {
+		if m.Pos.Source == nil || m.Hint != "" {
+			return
+		}
+		var given []string
+		for _, use := range variableUse.FindAllStringSubmatch(m.Pos.Source.Line(m.Pos.Line), -1) {
+			for _, v := range b.given[use[1]] {
+				if v.Source != m.Pos.Source {
+					given = append(given, fmt.Sprintf("vars.%s is from %s", use[1], v.Pos()))
+				}
+			}
+		}
+		slices.Sort(given)
+		m.Hint = strings.Join(slices.Compact(given), ", ")
+	})
 }
 
 // unknownSet reports --set of a variable that nothing declares: a typing

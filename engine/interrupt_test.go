@@ -26,8 +26,11 @@ func TestStopFinishesTheStepAndBeginsNone(t *testing.T) {
 	require.Contains(t, w.log, "m1 get bye", "finally runs")
 	interrupts := 0
 	for _, e := range w.events {
-		if e.Kind == engine.Interrupted {
+		switch e.Kind {
+		case engine.Interrupted:
 			interrupts++
+		case engine.HostFinished:
+			require.Equal(t, engine.OutcomeInterrupted, e.Outcome)
 		}
 	}
 	require.Equal(t, 1, interrupts)

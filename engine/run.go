@@ -147,6 +147,13 @@ func (x *execution) halted(ctx context.Context) bool {
 	return stop || broken
 }
 
+// interrupted reports whether an interrupt was announced.
+func (x *execution) interrupted() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.stopped
+}
+
 // failedLog returns the error that stopped the event stream, or nil.
 func (x *execution) failedLog() error {
 	x.mu.Lock()
@@ -282,6 +289,8 @@ func (x *execution) finish(p *PlannedPlay, h *hostState) {
 		} else if slices.ContainsFunc(h.applied, func(a *appliedStep) bool { return !waits(a.action) }) {
 			h.outcome = OutcomeReverted
 		}
+	} else if x.interrupted() && len(x.leftOf(p, h.name)) > 0 {
+		h.outcome = OutcomeInterrupted
 	}
 	x.emit(Event{Kind: HostFinished, Play: p.Name, Host: h.name, Outcome: h.outcome, Error: message})
 }
@@ -346,13 +355,19 @@ func (x *execution) anyReverted() bool {
 // left lists the steps that the plan holds and no host has finished.
 func (x *execution) left() []string {
 	var list []string
-	for _, p := range x.plan.Plays {
-		for _, host := range p.Hosts() {
-			for _, s := range p.Steps {
-				if r := x.hosts[host].results[s.ID]; r == nil || r.status == statusFailed || r.status == statusReverted {
-					list = append(list, host+"/"+s.ID)
-				}
-			}
+	for i := range x.plan.Plays {
+		for _, host := range x.plan.Plays[i].Hosts() {
+			list = append(list, x.leftOf(&x.plan.Plays[i], host)...)
+		}
+	}
+	return list
+}
+
+func (x *execution) leftOf(p *PlannedPlay, host string) []string {
+	var list []string
+	for _, s := range p.Steps {
+		if r := x.hosts[host].results[s.ID]; r == nil || r.status == statusFailed || r.status == statusReverted {
+			list = append(list, host+"/"+s.ID)
 		}
 	}
 	return list

@@ -80,6 +80,13 @@ func (d *Diagnostics) Empty() bool { return len(d.list) == 0 }
 // Append adds the mistakes of another collection.
 func (d *Diagnostics) Append(o *Diagnostics) { d.list = append(d.list, o.list...) }
 
+// Each calls f for every mistake, which f may change.
+func (d *Diagnostics) Each(f func(*Diagnostic)) {
+	for _, m := range d.list {
+		f(m)
+	}
+}
+
 // Len returns the number of mistakes recorded.
 func (d *Diagnostics) Len() int { return len(d.list) }
 

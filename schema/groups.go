@@ -42,6 +42,11 @@ func (inv *Inventory) gather(group string, set, seen map[string]bool) {
 // names are mistakes.
 func (inv *Inventory) Select(names Hosts, d *Diagnostics) []string {
 	set := map[string]bool{}
+	if !slices.ContainsFunc(names, func(n Text) bool { return !strings.HasPrefix(n.Value, "!") }) {
+		for h := range inv.Hosts {
+			set[h] = true
+		}
+	}
 	for _, adding := range []bool{true, false} { // first those that add, then those that leave out
 		for _, n := range names {
 			name, out := strings.CutPrefix(n.Value, "!")

@@ -119,7 +119,7 @@ func TestSelect(t *testing.T) {
 		"!m1 all":            "10.0.0.4 m2 m3",
 		"all !wide":          "10.0.0.4 m3",
 		"wide m3 !zz_narrow": "m2 m3",
-		"!m1":                "",
+		"!m1":                "10.0.0.4 m2 m3",
 		"m1 m1":              "m1",
 	} {
 		var hosts schema.Hosts

@@ -18,6 +18,7 @@ const MaxDocument = 4 << 20
 type Source struct {
 	Name string // file name as given, or a name in angle brackets
 	Data []byte
+	Flag bool // it is the value of a flag, where lines do not matter
 }
 
 // ReadSource reads the document in the file called name.
@@ -94,6 +95,9 @@ type Pos struct {
 func (p Pos) String() string {
 	if p.Source == nil {
 		return "-"
+	}
+	if p.Source.Flag {
+		return p.Source.Name
 	}
 	return fmt.Sprintf("%s:%d:%d", p.Source.Name, p.Line, p.Column)
 }

@@ -136,7 +136,7 @@ func parseSet(flags []string) (map[string]schema.Value, error) {
 		if !ok || name == "" {
 			return nil, fmt.Errorf("--set %s: want NAME=VALUE", f)
 		}
-		src := &schema.Source{Name: "--set " + name, Data: []byte(text)}
+		src := &schema.Source{Name: "--set " + name, Data: []byte(text), Flag: true}
 		var doc yaml.Node
 		if err := yaml.Unmarshal(src.Data, &doc); err != nil || len(doc.Content) != 1 || doc.Content[0].Kind == yaml.AliasNode {
 			// Not YAML, or nothing: it is text.
@@ -152,14 +152,11 @@ func parseLimit(s string) schema.Hosts {
 		return nil
 	}
 	var hosts schema.Hosts
-	src := &schema.Source{Name: "--limit", Data: []byte(s)}
+	src := &schema.Source{Name: "--limit", Data: []byte(s), Flag: true}
 	at := 1
 	for name := range strings.SplitSeq(s, ",") {
 		hosts = append(hosts, schema.Text{Value: strings.TrimSpace(name), Pos: schema.Pos{Source: src, Line: 1, Column: at}})
 		at += len(name) + 1
-	}
-	if strings.HasPrefix(hosts[0].Value, "!") { // only exclusions: of all hosts
-		hosts = append(hosts, schema.Text{Value: "all", Pos: hosts[0].Pos})
 	}
 	return hosts
 }
