@@ -2,6 +2,7 @@ package actions
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -183,6 +184,11 @@ func (a *RestartContainer) Apply(ctx context.Context, h engine.Host) error {
 		if err := a.unpark(ctx, h, layout, component); err != nil {
 			return fmt.Errorf("%s: %w", component, err)
 		}
+	}
+	if layout, err = survey(ctx, h); err != nil { // with what came back
+		return err
+	}
+	for _, component := range a.Components {
 		m, ok := layout.Pods.Component(component)
 		if !ok {
 			continue
@@ -269,17 +275,28 @@ func (a *RestartContainer) moveManifest(ctx context.Context, h engine.Host, c co
 	if _, err := h.Exec(ctx, engine.Command{Argv: []string{"mkdir", "-p", "-m", "700", "--", h.Path(a.Park)}}); err != nil {
 		return err
 	}
-	if _, err := h.Exec(ctx, engine.Command{Argv: []string{"mv", "-T", "--", h.Path(m.Path), h.Path(parked)}}); err != nil {
-		return err
+	_, err := h.Exec(ctx, engine.Command{Argv: []string{"mv", "-T", "--", h.Path(m.Path), h.Path(parked)}})
+	if err == nil {
+		err = a.awaitGone(ctx, h, c, m)
 	}
-	goneErr := a.awaitGone(ctx, h, c, m)
-	back := context.WithoutCancel(ctx)
-	if _, err := h.Exec(back, engine.Command{Argv: []string{"mv", "-T", "--", h.Path(parked), h.Path(m.Path)}}); err != nil {
-		return fmt.Errorf("the manifest is still at %s; move it back to %s: %w", parked, m.Path, err)
-	}
-	return goneErr
+	// An error of the first move does not say that nothing was moved.
+	return errors.Join(err, a.moveBack(context.WithoutCancel(ctx), h, parked, m.Path))
 }
 
+// moveBack puts a parked manifest in its place; one that is not parked is there.
+func (a *RestartContainer) moveBack(ctx context.Context, h engine.Host, parked, home string) error {
+	there, err := h.ReadFiles(ctx, parked)
+	if err == nil && len(there) > 0 {
+		_, err = h.Exec(ctx, engine.Command{Argv: []string{"mv", "-T", "--", h.Path(parked), h.Path(home)}})
+	}
+	if err != nil {
+		return fmt.Errorf("the manifest is perhaps still at %s; move it back to %s: %w", parked, home, err)
+	}
+	return nil
+}
+
+// parkedPath returns where a manifest is parked. The name there says where its
+// home is.
 func (a *RestartContainer) parkedPath(manifest string) string {
 	return path.Join(a.Park, strings.ReplaceAll(strings.TrimPrefix(manifest, "/"), "/", "@"))
 }
@@ -287,11 +304,16 @@ func (a *RestartContainer) parkedPath(manifest string) string {
 // parked returns where a component's manifest was left by a run, this or an
 // earlier one, that did not get to move it back; "" when it was not.
 func (a *RestartContainer) parked(ctx context.Context, p engine.Probe, component string) (string, error) {
-	files, err := p.ReadFiles(ctx, path.Join(path.Dir(a.Park), "*", "*@"+component+".yaml"))
-	if err != nil || len(files) == 0 {
+	files, err := p.ReadFiles(ctx, path.Join(path.Dir(a.Park), "*", "*"))
+	if err != nil {
 		return "", err
 	}
-	return files[0].Path, nil
+	for _, f := range files {
+		if m, err := kube.ParseManifest(f.Path, f.Data); err == nil && m.Component == component {
+			return f.Path, nil
+		}
+	}
+	return "", nil
 }
 
 // unpark moves a left manifest back.
@@ -303,9 +325,11 @@ func (a *RestartContainer) unpark(ctx context.Context, h engine.Host, layout kub
 	if err != nil || parked == "" {
 		return err
 	}
-	home := path.Join(layout.ManifestsDir, component+".yaml")
-	_, err = h.Exec(ctx, engine.Command{Argv: []string{"mv", "-T", "--", h.Path(parked), h.Path(home)}})
-	return err
+	_, name, _ := strings.Cut(path.Base(parked), strings.ReplaceAll(strings.TrimPrefix(layout.ManifestsDir, "/"), "/", "@")+"@")
+	if name == "" { // parked from a manifests directory that is no longer the kubelet's
+		name = component + ".yaml"
+	}
+	return a.moveBack(ctx, h, parked, path.Join(layout.ManifestsDir, name))
 }
 
 // awaitGone waits until a component has no running container, or, without a

@@ -2,6 +2,7 @@ package actions
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -97,6 +98,33 @@ func TestRestartContainerInterrupted(t *testing.T) {
 		require.Equal(t, []string{"out etcd", "in etcd"}, n.did)
 		_, ok := n.File("/etc/kubernetes/manifests/etcd.yaml")
 		require.True(t, ok)
+
+		// Whatever the file is called, it goes back to its name.
+		etcd, _ := n.File("/etc/kubernetes/manifests/etcd.yaml")
+		n.Remove("/etc/kubernetes/manifests/etcd.yaml")
+		n.PutFile("/var/lib/certbook/parked/earlier/etc@kubernetes@manifests@10-etcd.yaml", etcd)
+		carryOut(t, restart("auto"), n)
+		_, ok = n.File("/etc/kubernetes/manifests/10-etcd.yaml")
+		require.True(t, ok)
+	})
+}
+
+// TestRestartContainerMoveFails puts the manifest back when the command that
+// moved it away says that it failed, as it does when the connection breaks.
+func TestRestartContainerMoveFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, "crictl")
+		n.renewed("scheduler.conf")
+		lost := errors.New("connection lost")
+		n.Handle("mv", func(ctx context.Context, cmd engine.Command) (engine.Output, error) {
+			out, err := n.move(ctx, cmd)
+			if err == nil && len(n.did) == 1 {
+				err = lost
+			}
+			return out, err
+		})
+		require.ErrorIs(t, restart("manifest").Apply(t.Context(), n), lost)
+		require.Equal(t, []string{"out kube-scheduler", "in kube-scheduler"}, n.did)
 	})
 }
 

@@ -150,9 +150,8 @@ func (a *panicAction) Apply(ctx context.Context, h engine.Host) error {
 	if err := a.putAction.Apply(ctx, h); err != nil {
 		return err
 	}
-	var nothing map[string]int
-	nothing["x"] = 1
-	return nil
+	var none []string
+	return errors.New(none[len(a.Key)]) // out of range
 }
 
 // sayAction runs a command with a secret, which the host then repeats.

@@ -97,7 +97,7 @@ func TestWhatCannotBeUndoneIsPartial(t *testing.T) {
 func TestPanicIsAFailedStep(t *testing.T) {
 	w := newWorld()
 	rep := w.run(t, one("  - {id: a, action: put, with: {key: a}}\n  - {id: b, action: panic, with: {key: b}}\n"))
-	require.EqualError(t, rep.Err, "m1: b: internal error in action panic: assignment to entry in nil map")
+	require.EqualError(t, rep.Err, "m1: b: internal error in action panic: runtime error: index out of range [1] with length 0")
 	require.Equal(t, "m1 set a, m1 set b, m1 undo b, m1 undo a", w.did())
 	require.Equal(t, engine.OutcomeReverted, rep.Outcome)
 }

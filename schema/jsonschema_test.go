@@ -27,6 +27,7 @@ type backupArgs struct {
 	} `yaml:"deep"`
 	Labels map[string]int `yaml:"labels"`
 	Force  bool           `yaml:"force"`
+	//lint:ignore U1000 it must not be in the schema
 	hidden int
 }
 
