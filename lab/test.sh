@@ -14,6 +14,8 @@ need ssh-keygen openssh-client
 need sudo sudo
 need openssl openssl
 need setfattr attr
+need setfacl acl
+need chattr e2fsprogs
 need gcc gcc
 if [ -n "$missing" ]; then
 	if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then

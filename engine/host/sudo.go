@@ -137,9 +137,10 @@ func (s *sudo) run(ctx context.Context, t transport, argv, env []string, stdin [
 // that it cannot become a password.
 type sudoTalk struct {
 	mu             sync.Mutex
-	early          bytes.Buffer // standard error of sudo
+	early          bytes.Buffer // standard error before the mark: sudo's
 	head           bytes.Buffer // standard output before the mark
-	through        bool
+	through        bool         // the mark was on standard output
+	over           bool         // the mark was on standard error
 	prompt         []byte
 	prompts        int
 	asked          chan struct{}
@@ -176,10 +177,17 @@ func (d talkOut) Write(p []byte) (int, error) {
 func (d talkErr) Write(p []byte) (int, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.through {
+	if d.over {
 		return d.stderr.Write(p)
 	}
 	d.early.Write(p)
+	if _, rest, ok := bytes.Cut(d.early.Bytes(), []byte(ready)); ok {
+		d.over = true
+		if _, err := d.stderr.Write(rest); err != nil {
+			return 0, err
+		}
+		return len(p), nil
+	}
 	if d.early.Len() > 1<<16 {
 		return len(p), nil
 	}
@@ -200,7 +208,7 @@ func (d talkErr) Write(p []byte) (int, error) {
 func (d *sudoTalk) end() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !d.through {
+	if !d.over {
 		text := bytes.ReplaceAll(d.early.Bytes(), d.prompt, nil)
 		_, _ = d.stderr.Write(text)
 	}

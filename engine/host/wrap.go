@@ -6,8 +6,8 @@ import "strconv"
 // login over SSH and sudo often leave out where kubeadm and crictl lie.
 const extraPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/opt/bin"
 
-// ready is what the wrapper prints first when it was asked to say that sudo
-// has let it through.
+// ready is what the wrapper prints first, on both streams, when it was asked to
+// say that sudo has let it through: what comes before is sudo's.
 const ready = "\x01certbook-ready\n"
 
 // wrapScript runs a program with an environment and n bytes of standard
@@ -19,7 +19,10 @@ const ready = "\x01certbook-ready\n"
 // The left side of the pipe is the watcher. It says its process id, so that
 // the right side can end it; SIGPIPE is the signal that no shell reports.
 const wrapScript = `
-if [ -n "$1" ]; then printf '\001certbook-ready\n'; fi
+if [ -n "$1" ]; then
+	printf '\001certbook-ready\n'
+	printf '\001certbook-ready\n' >&2
+fi
 n=$2
 shift 2
 PATH=$PATH:` + extraPath + ` LC_ALL=C LANG=C

@@ -28,7 +28,7 @@ nl='
 LC_ALL=C
 many=
 [ $# -le 3 ] || many=1
-die() { echo "${many:+$path: }$1" >&2; exit 1; }
+die() { echo "${many:+$name: }$1" >&2; exit 1; }
 flush() { sync -- "$@" 2>/dev/null || sync; }
 tmps= part= moves= fresh= dirs=
 clean() {
@@ -82,7 +82,7 @@ prepare() {
 	elif [ -n "$old" ]; then
 		chmod --reference="$file" -- "$tmp"
 	fi
-	moves=$moves$tmp$nl$file$nl
+	moves=$moves$tmp$nl$file$nl$name$nl
 	dirs=$dirs${dir:-/}$nl
 }
 while [ $# -gt 0 ]; do
@@ -94,8 +94,9 @@ set -f
 flush $tmps
 set -- $moves
 while [ $# -gt 0 ]; do
-	mv -f -T -- "$1" "$2"
-	shift 2
+	name=$3
+	why=$(mv -f -T -- "$1" "$2" 2>&1) || die "cannot be replaced: ${why##*: }"
+	shift 3
 done
 tmps=
 if [ -n "$fresh" ] && command -v restorecon >/dev/null 2>&1; then
@@ -138,7 +139,7 @@ func (h *Host) InstallAll(ctx context.Context, files []engine.Copy, opt engine.F
 		}
 	}
 	if err := h.write(ctx, files, nil, opt); err != nil {
-		return fmt.Errorf("install %d files: %w", len(files), err)
+		return fmt.Errorf("install: %w", err)
 	}
 	return nil
 }

@@ -192,7 +192,7 @@ func (f *Fake) WriteFile(ctx context.Context, name string, data []byte, opt engi
 func (f *Fake) InstallAll(ctx context.Context, files []engine.Copy, opt engine.FileOptions) error {
 	for _, c := range files {
 		if !f.exists(c.Src) {
-			return fmt.Errorf("install %d files: %s: no such file", len(files), c.Src)
+			return fmt.Errorf("install: %s: %s: no such file", c.Dst, c.Src)
 		}
 	}
 	for _, c := range files {

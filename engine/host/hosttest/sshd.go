@@ -95,12 +95,19 @@ func Needs(t *testing.T, what ...string) {
 				text = "this test needs the program " + w
 			}
 		}
-		if text != "" && os.Getenv("CI") != "" {
-			t.Fatal(text)
-		} else if text != "" {
-			t.Skip(text)
+		if text != "" {
+			Lacks(t, text)
 		}
 	}
+}
+
+// Lacks skips a test, or fails it in CI, since the machine lacks something.
+func Lacks(t *testing.T, text string) {
+	t.Helper()
+	if os.Getenv("CI") != "" {
+		t.Fatal(text)
+	}
+	t.Skip(text)
 }
 
 // Keygen makes a key pair of OpenSSH: file and file.pub. Kind is what
