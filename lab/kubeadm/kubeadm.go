@@ -16,16 +16,15 @@ package kubeadm
 
 import (
 	"context"
-	"crypto/sha256"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
-	"time"
+
+	"certbook/lab/binaries"
 )
 
 // Versions returns the versions that can be built, oldest first. The oldest
@@ -47,74 +46,17 @@ func Binary(tb testing.TB, version string) string {
 }
 
 // Build returns the path of a kubeadm of one of Versions and builds it first
-// when the cache does not have it. Processes that ask for the same one at the
-// same time wait for a single build. Progress lines go to progress, nothing
-// when the program is there already.
-//
-// The cache is $CERTBOOK_CACHE, or certbook in the user's cache directory.
+// when the cache does not have it; see [binaries.Build].
 func Build(ctx context.Context, version string, progress io.Writer) (string, error) {
 	source, err := sourceDir(version)
 	if err != nil {
 		return "", fmt.Errorf("kubeadm %s: %w", version, err)
 	}
-	path, err := cachePath(source, version)
-	if err != nil {
-		return "", fmt.Errorf("kubeadm %s: %w", version, err)
-	}
-	if executable(path) {
-		return path, nil
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return "", fmt.Errorf("kubeadm %s: make cache directory: %w", version, err)
-	}
-	unlock, err := lock(filepath.Dir(path) + ".lock")
-	if err != nil {
-		return "", fmt.Errorf("kubeadm %s: lock cache: %w", version, err)
-	}
-	defer unlock()
-	if executable(path) { // built by the process that had the lock
-		return path, nil
-	}
-	if err := compile(ctx, source, version, path, progress); err != nil {
-		return "", fmt.Errorf("kubeadm %s: %w", version, err)
-	}
-	return path, nil
-}
-
-// compile builds the module in source and puts the program at path in one
-// step, so that path is either absent or complete.
-func compile(ctx context.Context, source, version, path string, progress io.Writer) error {
-	started := time.Now()
-	fmt.Fprintf(progress, "kubeadm %s: building, a few minutes the first time\n", version)
-	draft := path + ".draft" // ours alone: the lock is held
-	defer os.Remove(draft)
-
-	cmd := exec.CommandContext(ctx, "go", "build", "-mod=readonly", "-buildvcs=false", "-trimpath",
-		"-ldflags", ldflags(version), "-o", draft, ".")
-	cmd.Dir = source
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=",
-		"GOOS="+runtime.GOOS, "GOARCH="+runtime.GOARCH)
-	cmd.WaitDelay = 5 * time.Second
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("go build in %s: %w (the first build needs the Go module proxy)\n%s", source, err, tail(out))
-	}
-	if err := os.Rename(draft, path); err != nil {
-		return fmt.Errorf("keep in cache: %w", err)
-	}
-	fmt.Fprintf(progress, "kubeadm %s: built in %s\n", version, time.Since(started).Round(time.Second))
-	return nil
-}
-
-// ldflags are the linker flags that make a build from modules call itself by
-// its version, as an official build does.
-func ldflags(version string) string {
-	const pkg = "k8s.io/component-base/version."
-	major, minor, _ := strings.Cut(majorMinor(version), ".")
-	return "-s -w" +
-		" -X " + pkg + "gitVersion=v" + version +
-		" -X " + pkg + "gitMajor=" + major +
-		" -X " + pkg + "gitMinor=" + minor +
-		" -X " + pkg + "gitTreeState=clean"
+	dir, err := binaries.Build(ctx, binaries.Source{
+		Name: "kubeadm", Version: version, Dir: source, Packages: []string{"."}, Program: "kubeadm",
+		LDFlags: binaries.Kubernetes(version),
+	}, progress)
+	return filepath.Join(dir, "kubeadm"), err
 }
 
 // majorMinor returns "1.34" for "1.34.4".
@@ -150,41 +92,4 @@ func sourceDir(version string) (string, error) {
 func requires(dir, version string) bool {
 	mod, err := os.ReadFile(filepath.Join(dir, "go.mod"))
 	return err == nil && strings.Contains(string(mod), "k8s.io/kubernetes v"+version+"\n")
-}
-
-// cachePath returns where the program is kept. The directory's name changes
-// with everything that the program is made of, the Go release excepted.
-func cachePath(source, version string) (string, error) {
-	base := os.Getenv("CERTBOOK_CACHE")
-	if base == "" {
-		dir, err := os.UserCacheDir()
-		if err != nil {
-			return "", fmt.Errorf("find cache directory: %w (set CERTBOOK_CACHE)", err)
-		}
-		base = filepath.Join(dir, "certbook")
-	}
-	sum := sha256.New()
-	fmt.Fprintln(sum, runtime.GOOS, runtime.GOARCH, ldflags(version))
-	for _, name := range []string{"go.mod", "go.sum", "main.go"} {
-		data, err := os.ReadFile(filepath.Join(source, name))
-		if err != nil {
-			return "", err
-		}
-		fmt.Fprintln(sum, name, len(data))
-		sum.Write(data)
-	}
-	dir := fmt.Sprintf("%s-%x", version, sum.Sum(nil)[:6])
-	return filepath.Abs(filepath.Join(base, "kubeadm", dir, "kubeadm"))
-}
-
-// executable reports whether path is a program.
-func executable(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.Mode().IsRegular() && info.Mode()&0o100 != 0
-}
-
-// tail returns the last lines of a program's output.
-func tail(out []byte) string {
-	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-	return strings.Join(lines[max(0, len(lines)-20):], "\n")
 }

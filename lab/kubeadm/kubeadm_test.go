@@ -62,7 +62,7 @@ func TestBuildOnce(t *testing.T) {
 	require.Len(t, entries, 1, "only the program is in its directory")
 	calls, err := os.ReadFile(filepath.Join(bin, "calls"))
 	require.NoError(t, err)
-	require.Regexp(t, `^build -mod=readonly .*version\.gitVersion=v1\.19\.16 .* -o .*/kubeadm\.draft \.\n$`, string(calls))
+	require.Regexp(t, `^build -mod=readonly .*version\.gitVersion=v1\.19\.16 .* -o .*\.draft/kubeadm \.\n$`, string(calls))
 
 	t.Setenv("PATH", "")
 	var progress strings.Builder
