@@ -2,7 +2,7 @@
 BIN := bin/certbook
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint schemas clean
+.PHONY: help build demo test lint schemas clean lab-up lab-down lab-reset
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -18,6 +18,15 @@ test: ## set up what the tests need and run them all
 
 lint: ## gofmt, go vet, staticcheck, shipped playbooks, generated schemas
 	@sh lab/lint.sh
+
+lab-up: ## start a real cluster of three masters; as root on Debian
+	go run ./lab up
+
+lab-reset: ## bring it back to what it was after lab-up
+	go run ./lab reset
+
+lab-down: ## remove it
+	go run ./lab down
 
 schemas: build ## generate the JSON Schemas anew
 	for k in playbook overlay inventory; do $(BIN) schema $$k > schema/$$k.schema.json; done

@@ -171,6 +171,11 @@ func relevant(layout kube.Layout) []string {
 	}
 	add(path.Join(layout.CertificatesDir, "sa.key"))
 	add(path.Join(layout.CertificatesDir, "sa.pub"))
+	// To read the cluster's configuration it asks for the node by the name in
+	// the kubelet's certificate, and takes the CRI socket from its files.
+	for _, p := range []string{"/etc/kubernetes/kubelet.conf", layout.Kubelet.ClientPEM, "/var/lib/kubelet/config.yaml", "/var/lib/kubelet/instance-config.yaml", "/var/lib/kubelet/kubeadm-flags.env"} {
+		add(p)
+	}
 	return list
 }
 

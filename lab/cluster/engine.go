@@ -1,0 +1,159 @@
+package cluster
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"certbook/lab/binaries"
+)
+
+// engine is the container engine: the one that answers already, or one that
+// the lab starts, with its data in the cache.
+type engine struct {
+	dir  string // of the lab's own
+	host string // DOCKER_HOST; "" is the default
+}
+
+func newEngine() (engine, error) {
+	cache, err := binaries.Cache()
+	return engine{dir: filepath.Join(cache, "docker")}, err
+}
+
+func (e engine) socket() string { return "unix://" + filepath.Join(e.dir, "docker.sock") }
+
+// packages are what the engine and the building of images need.
+var packages = map[string]string{
+	"dockerd": "docker.io", "containerd": "containerd", "iptables": "iptables", "ip": "iproute2",
+	"debootstrap": "debootstrap", "ssh-keygen": "openssh-client",
+}
+
+// start makes sure that an engine answers: one that does already, or the lab's
+// own, which it installs and starts.
+func (e *engine) start(ctx context.Context, progress io.Writer) error {
+	if os.Getuid() != 0 {
+		return fmt.Errorf("the lab needs root")
+	}
+	if err := install(ctx, progress); err != nil {
+		return err
+	}
+	if e.answers(ctx) {
+		return nil
+	}
+	if err := os.MkdirAll(e.dir, 0o711); err != nil {
+		return err
+	}
+	log, err := os.Create(filepath.Join(e.dir, "dockerd.log"))
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd := exec.Command("dockerd", "--data-root", filepath.Join(e.dir, "data"), "--exec-root", filepath.Join(e.dir, "exec"),
+		"-H", e.socket(), "--pidfile", filepath.Join(e.dir, "pid"))
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // it outlives this process
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	deadline := time.After(time.Minute)
+	for !e.answers(ctx) {
+		select {
+		case err := <-ended:
+			return fmt.Errorf("dockerd ended: %v; see %s", err, log.Name())
+		case <-deadline:
+			return fmt.Errorf("dockerd does not answer; see %s", log.Name())
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+	return nil
+}
+
+// install gets what is missing from Debian's packages.
+func install(ctx context.Context, progress io.Writer) error {
+	var missing []string
+	for program, name := range packages {
+		if _, err := exec.LookPath(program); err != nil {
+			missing = append(missing, name)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	fmt.Fprintln(progress, "installing", strings.Join(missing, " "))
+	script := "apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends " + strings.Join(missing, " ")
+	if out, err := exec.CommandContext(ctx, "sh", "-c", script).CombinedOutput(); err != nil {
+		return fmt.Errorf("install %s: %w\n%s", strings.Join(missing, " "), err, out)
+	}
+	return nil
+}
+
+// answers finds the engine that is running.
+func (e *engine) answers(ctx context.Context) bool {
+	for _, host := range []string{"", e.socket()} {
+		e.host = host
+		if _, err := e.run(ctx, nil, "info", "--format", "{{.ServerVersion}}"); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// stop ends the lab's own engine, if it runs.
+func (e *engine) stop(ctx context.Context) error {
+	text, err := os.ReadFile(filepath.Join(e.dir, "pid"))
+	if err != nil {
+		return nil // it does not run
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		return err
+	}
+	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+		return nil // it is gone
+	}
+	for syscall.Kill(pid, 0) == nil {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("dockerd, process %d, does not end: %w", pid, ctx.Err())
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+	return nil
+}
+
+// run calls the engine's command line.
+func (e *engine) run(ctx context.Context, stdin io.Reader, args ...string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, "docker", args...)
+	cmd.Env = os.Environ()
+	if e.host != "" {
+		cmd.Env = append(cmd.Env, "DOCKER_HOST="+e.host)
+	}
+	cmd.Stdin = stdin
+	cmd.WaitDelay = 5 * time.Second
+	var out, problem bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &problem
+	if err := cmd.Run(); err != nil {
+		return out.Bytes(), fmt.Errorf("docker %s: %w: %s", strings.Join(args[:min(4, len(args))], " "), err, strings.TrimSpace(problem.String()+tail(out.String())))
+	}
+	return out.Bytes(), nil
+}
+
+// tail returns the last lines of a text.
+func tail(s string) string {
+	lines := strings.Split(strings.TrimSpace(s), "\n")
+	return strings.Join(lines[max(0, len(lines)-20):], "\n")
+}
+
+func fields(b []byte) []string { return strings.Fields(string(b)) }

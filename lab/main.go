@@ -1,0 +1,107 @@
+// Command lab runs a real kubeadm cluster on this machine, to try Certbook on.
+//
+//	go run ./lab up [--masters 1|3] [--version V]   make it; nothing to do when it is up
+//	go run ./lab reset                              back to what it was after up
+//	go run ./lab down                               remove it
+//	go run ./lab expire [DURATION] [HOST...]        certificates with so long to live; -1m: expired
+//	go run ./lab restart [HOST...]                  restart kubelets and pods, as a power cut does
+//	go run ./lab kubectl ARG...                     by way of the load balancer
+//	go run ./lab exec HOST COMMAND...               run a command on a master
+//
+// Its state, logs and keys are in .lab, with an inventory for Certbook.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"time"
+
+	"certbook/lab/cluster"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "lab:", err)
+		os.Exit(1)
+	}
+}
+
+const dir = ".lab"
+
+func run(ctx context.Context, args []string) error {
+	if len(args) == 0 {
+		return errors.New("want up, reset, down, expire, restart, kubectl or exec")
+	}
+	var opt cluster.Options
+	if text, err := os.ReadFile(dir + "/lab.json"); err == nil && args[0] != "up" {
+		if err := json.Unmarshal(text, &opt); err != nil {
+			return err
+		}
+	}
+	f := flag.NewFlagSet("lab up", flag.ContinueOnError)
+	if args[0] == "up" {
+		f.IntVar(&opt.Masters, "masters", 3, "1 or 3")
+		f.StringVar(&opt.Version, "version", cluster.Versions()[0], "of Kubernetes")
+		if err := f.Parse(args[1:]); err != nil {
+			return err
+		}
+	}
+	l, err := cluster.Open(dir, opt, os.Stderr)
+	if err != nil {
+		return err
+	}
+	switch args[0] {
+	case "up":
+		return l.Up(ctx)
+	case "down":
+		return l.Down(ctx)
+	case "reset":
+		return l.Reset(ctx)
+	}
+	if err := l.Connect(ctx); err != nil {
+		return err
+	}
+	switch args[0] {
+	case "expire":
+		validity := -time.Minute
+		if len(args) > 1 {
+			if validity, err = time.ParseDuration(args[1]); err != nil {
+				return err
+			}
+		}
+		nodes, err := l.Select(args[min(2, len(args)):]...)
+		if err != nil {
+			return err
+		}
+		return l.Expire(ctx, validity, nodes...)
+	case "restart":
+		nodes, err := l.Select(args[1:]...)
+		if err != nil {
+			return err
+		}
+		return l.RestartAll(ctx, nodes...)
+	case "kubectl":
+		out, err := l.Kubectl(ctx, args[1:]...)
+		fmt.Print(out)
+		return err
+	case "exec":
+		if len(args) < 3 {
+			return errors.New("exec: want a host and a command")
+		}
+		nodes, err := l.Select(args[1])
+		if err != nil {
+			return err
+		}
+		out, err := l.Run(ctx, nodes[0], args[2:]...)
+		fmt.Print(out)
+		return err
+	}
+	return fmt.Errorf("no command %q", args[0])
+}
