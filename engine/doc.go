@@ -27,8 +27,8 @@
 // # Rolling back
 //
 // When a step fails in a play with on_failure: rollback, the steps that were
-// applied on the hosts of its batch are reverted in reverse order ([Reverter]),
-// under a context that an interrupt does not cancel. Then what follows from
+// applied on the hosts of its batch are reverted in reverse order ([Reverter]);
+// closing [Runner.Stop] does not keep it from that. Then what follows from
 // files ([Follower]: restarts) is checked and applied again in forward order,
 // because a process that has read a reverted file is stale. A step that is
 // neither, and not a [Waiter], leaves the host dirty: a person is needed.

@@ -77,16 +77,39 @@ func TestCancelledContext(t *testing.T) {
 	require.Empty(t, w.log, "cancelled before it began")
 }
 
+const undone = "plays:\n- name: p\n  hosts: m1\n  steps:\n  - {id: a, action: put, with: {key: a}}\n  - {id: b, action: put, with: {key: b}}\n  finally: [{id: bye, action: look, with: {key: bye}}]\n"
+
 func TestAnInterruptDoesNotStopARollback(t *testing.T) {
 	w := newWorld()
-	ctx, cancel := context.WithCancel(context.Background())
+	stop := make(chan struct{})
 	w.fail["m1 set b"] = -1
-	w.hook["m1 undo b"] = func(context.Context) error { cancel(); return nil }
-	rep := w.runner().Run(ctx, compile(t, "plays:\n- name: p\n  hosts: m1\n  steps:\n  - {id: a, action: put, with: {key: a}}\n  - {id: b, action: put, with: {key: b}}\n  finally: [{id: bye, action: look, with: {key: bye}}]\n"), engine.Origin{})
+	w.hook["m1 undo b"] = func(context.Context) error { close(stop); return nil }
+	r := w.runner()
+	r.Stop = stop
+	rep := r.Run(context.Background(), compile(t, undone), engine.Origin{})
 	require.Equal(t, "m1 set a, m1 set b, m1 undo b, m1 undo a", w.did())
 	require.Contains(t, w.story("m1"), "bye:ok", "nor finally")
 	require.Equal(t, engine.OutcomeReverted, rep.Hosts["m1"].Outcome)
 	require.Equal(t, engine.OutcomeInterrupted, rep.Outcome)
+}
+
+func TestASecondInterruptStopsARollback(t *testing.T) {
+	w := newWorld()
+	ctx, cancel := context.WithCancel(context.Background())
+	w.fail["m1 set b"] = -1
+	w.hook["m1 undo b"] = func(ctx context.Context) error { cancel(); return ctx.Err() }
+	rep := w.runner().Run(ctx, compile(t, undone), engine.Origin{})
+	require.NotContains(t, w.story("m1"), "bye:ok")
+	require.Equal(t, engine.OutcomePartial, rep.Hosts["m1"].Outcome)
+	require.Equal(t, engine.OutcomeInterrupted, rep.Outcome)
+	require.Equal(t, "m1/b", strings.Join(rep.Left, " "))
+	failed := 0
+	for _, e := range w.events {
+		if e.Kind == engine.RevertFailed {
+			failed++
+		}
+	}
+	require.Equal(t, 2, failed, "the log says what is left")
 }
 
 func TestALogThatFailsStopsTheRun(t *testing.T) {

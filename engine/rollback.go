@@ -8,13 +8,13 @@ import (
 
 // rollback brings a host back to where its batch began: the steps that were
 // applied are reverted in reverse order, then what follows from the files they
-// wrote (Follower) is checked and applied again in forward order. An interrupt
-// does not stop it.
+// wrote (Follower) is checked and applied again in forward order. A first
+// interrupt does not stop it; a second one ends ctx, and then the log says what
+// was not reverted.
 func (x *execution) rollback(ctx context.Context, p *PlannedPlay, h *hostState) {
 	if h.host == nil || !slices.ContainsFunc(h.applied, func(a *appliedStep) bool { return !a.kept }) {
 		return
 	}
-	ctx = context.WithoutCancel(ctx)
 	if h.err == nil {
 		h.err = fmt.Errorf("another host of the batch failed")
 	}

@@ -202,6 +202,9 @@ func (x *execution) batch(ctx context.Context, p *PlannedPlay, names []string) b
 		x.each(names, func(h *hostState) { x.rollback(ctx, p, h) })
 	}
 	for i := range p.Finally {
+		if ctx.Err() != nil { // stop at once
+			break
+		}
 		step := &p.Finally[i]
 		x.each(names, func(h *hostState) {
 			if h.host != nil {
@@ -213,12 +216,12 @@ func (x *execution) batch(ctx context.Context, p *PlannedPlay, names []string) b
 	return !x.failed(names) || p.OnFailure == "continue"
 }
 
-// finally carries out a step although the host may have failed: an interrupt
-// does not keep it from running.
+// finally carries out a step although the host may have failed, and after a
+// first interrupt.
 func (x *execution) finally(ctx context.Context, p *PlannedPlay, step *PlannedStep, h *hostState) {
 	before := h.err
 	h.err = nil
-	x.step(context.WithoutCancel(ctx), p, step, h)
+	x.step(ctx, p, step, h)
 	if before != nil {
 		h.err = before
 	}
