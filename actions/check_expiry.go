@@ -25,6 +25,7 @@ type Expiry struct {
 	ExternalDue  int           `expr:"external_due" doc:"certificates that are due and whose CA's key is not on this host" json:"external_due"`
 	CADue        int           `expr:"ca_due" doc:"CAs that end within ca_before" json:"ca_due"`
 	Expired      int           `expr:"expired" doc:"certificates that have ended, CAs included" json:"expired"`
+	EtcdExpired  int           `expr:"etcd_expired" doc:"those of the expired that etcd shows to its peers and clients" json:"etcd_expired"`
 	NotYetValid  int           `expr:"not_yet_valid" doc:"certificates that begin in the future" json:"not_yet_valid"`
 	Missing      int           `expr:"missing" doc:"certificates that should be there and are not" json:"missing"`
 	Unreadable   int           `expr:"unreadable" doc:"files that hold no readable certificate" json:"unreadable"`
@@ -124,6 +125,9 @@ func (e *Expiry) count(f kube.Found, s kube.State) {
 	switch s {
 	case kube.Expired:
 		e.Expired++
+		if f.Name == "etcd-server" || f.Name == "etcd-peer" {
+			e.EtcdExpired++
+		}
 	case kube.NotYetValid:
 		e.NotYetValid++
 	case kube.Missing:

@@ -140,14 +140,10 @@ func (a *RenewCerts) find(ctx context.Context, p engine.Probe, layout kube.Layou
 }
 
 func days(now, t time.Time) string {
-	switch d := daysLeft(now, t); {
-	case d == 0:
-		return "ends today"
-	case d < 0:
-		return fmt.Sprintf("ended %d d ago", -d)
-	default:
-		return fmt.Sprintf("%d d left", d)
+	if d := t.Sub(now); d < 0 {
+		return "ended " + kube.Span(-d) + " ago"
 	}
+	return kube.Span(t.Sub(now)) + " left"
 }
 
 // known refuses names that no certificate has.
@@ -235,6 +231,8 @@ func (a *RenewCerts) prove(ctx context.Context, p engine.Probe, layout kube.Layo
 	if err != nil {
 		return res, err
 	}
+	var texts []string
+	of := map[string][]string{} // the certificates that a warning is about
 	for _, before := range a.targets {
 		after := find(found, before.Name)
 		findings := kube.Judge(before.Leaf(), after.Leaf(), chainOf(found, before.CA), public[before.KeyPath], now)
@@ -249,8 +247,15 @@ func (a *RenewCerts) prove(ctx context.Context, p engine.Probe, layout kube.Layo
 		out.Renewed = append(out.Renewed, before.Name)
 		out.Outcomes = append(out.Outcomes, outcomes(before.Name, findings)...)
 		for _, f := range findings {
-			res.Warnings = append(res.Warnings, before.Name+": "+describeFinding(f))
+			text := describeFinding(f)
+			if of[text] == nil {
+				texts = append(texts, text)
+			}
+			of[text] = append(of[text], before.Name)
 		}
+	}
+	for _, text := range texts {
+		res.Warnings = append(res.Warnings, strings.Join(of[text], ", ")+": "+text)
 	}
 	res.Outputs = out
 	return res, nil

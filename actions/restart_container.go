@@ -131,7 +131,7 @@ func (a *RestartContainer) judge(ctx context.Context, p engine.Probe, c containe
 		return &engine.Change{Subject: m.Component, From: "running", To: "restarted",
 			Before: map[string]string{"container": youngest.ID}}, nil, nil
 	case was:
-		return nil, &engine.Change{Subject: m.Component, From: "container " + short(stopped), To: "container " + short(youngest.ID),
+		return nil, &engine.Change{Subject: m.Component, From: containerOrNone(stopped), To: "container " + short(youngest.ID),
 			Before: map[string]string{"container": stopped},
 			After:  map[string]string{"container": youngest.ID, "started": youngest.CreatedAt.Format(time.RFC3339Nano)}}, nil
 	}
@@ -163,6 +163,13 @@ func (a *RestartContainer) older(layout kube.Layout, m kube.Manifest, started ti
 		}
 	}
 	return ""
+}
+
+func containerOrNone(id string) string {
+	if id == "" {
+		return "not running"
+	}
+	return "container " + short(id)
 }
 
 func short(id string) string { return id[:min(12, len(id))] }

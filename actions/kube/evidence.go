@@ -152,8 +152,21 @@ func (j *judgement) trust(before, after *x509.Certificate, ca []*x509.Certificat
 	a, known := lifetime(before, ca)
 	b, same := lifetime(after, ca)
 	if known && same && differ(a, b) {
-		j.add(ValidityChanged, Warning, "the certificate is valid for another length of time than the old one", a.String(), b.String())
+		j.add(ValidityChanged, Warning, "the certificate is valid for another length of time than the old one", Span(a), Span(b))
 	}
+}
+
+// Span returns a length of time as people say it: in days when there are two of
+// them, else in hours and minutes.
+func Span(d time.Duration) string {
+	if d.Abs() >= 48*time.Hour {
+		return fmt.Sprintf("%dd", int(d/(24*time.Hour)))
+	}
+	text := strings.TrimSuffix(d.Truncate(time.Minute).String(), "0s")
+	if text == "" {
+		return "0m"
+	}
+	return strings.Replace(text, "h0m", "h", 1)
 }
 
 // lifetime returns the length of time for which a certificate was made valid.

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"certbook/actions"
+	"certbook/actions/kube"
 	"certbook/engine"
 	"certbook/schema"
 
@@ -140,6 +142,9 @@ func ends(c actions.Certificate) string {
 func left(c actions.Certificate) string {
 	if c.NotAfter == "" {
 		return "-"
+	}
+	if end, err := time.Parse(time.RFC3339, c.NotAfter); err == nil && -2 <= c.DaysLeft && c.DaysLeft < 2 {
+		return kube.Span(time.Until(end))
 	}
 	return fmt.Sprintf("%dd", c.DaysLeft)
 }

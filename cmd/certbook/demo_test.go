@@ -34,7 +34,7 @@ func TestDemo(t *testing.T) {
 	rest := d.stdout.String()
 	for _, text := range []string{
 		"\n# The certificates end in nine days; exit code 3 says so.\n$ certbook check -i ", "  DUE ",
-		"\n# What would be done?\n$ certbook plan -i ", "~ apiserver: due (8 d left) -> renewed\n",
+		"\n# What would be done?\n$ certbook plan -i ", "~ apiserver: due (8d left) -> renewed\n",
 		"\n# Renew, one master at a time, and prove that the new certificates are served.\n$ certbook run renew --yes ", ": ok\n",
 		"\n# What the ports serve, asked without certbook.\n", "etcd peer",
 		"\n# Everything is good for a year.\n$ certbook check -i ", "  OK ",
