@@ -20,7 +20,7 @@ type RestartContainer struct {
 	Components []string        `yaml:"components" default:"[etcd, kube-apiserver, kube-controller-manager, kube-scheduler]" doc:"the static pods' containers, in this order"`
 	Method     string          `yaml:"method" default:"auto" enum:"auto|container|manifest|none" doc:"stop the container and let kubelet start a new one; move the manifest out and back; auto: container where a tool is there, else manifest; none: leave them"`
 	Force      bool            `yaml:"force" doc:"restart also what is younger than its files"`
-	Grace      schema.Duration `yaml:"grace" default:"30s" doc:"how long a container may take to end before it is killed"`
+	Grace      schema.Duration `yaml:"grace" default:"5s" doc:"how long a container may take to end before it is killed; an API server finishes its requests at once but waits for watches as long as it may"`
 	Wait       schema.Duration `yaml:"wait" default:"3m" doc:"how long a new container may take to be healthy"`
 	Park       string          `yaml:"park" default:"/var/lib/certbook/parked/${run.id}" doc:"a directory on the host for a manifest that is moved out"`
 
@@ -214,6 +214,11 @@ func (a *RestartContainer) Apply(ctx context.Context, h engine.Host) error {
 // restart replaces one component's container and waits until the new one is
 // healthy.
 func (a *RestartContainer) restart(ctx context.Context, h engine.Host, c containers, layout kube.Layout, m kube.Manifest) error {
+	if m.Component == kube.Etcd {
+		if err := a.spare(ctx, h, m); err != nil {
+			return err
+		}
+	}
 	if m.Component != kube.Etcd && m.Component != kube.APIServer {
 		// These two end when they lose their lease, and then come back ever later.
 		if err := a.apiserver(ctx, h, layout); err != nil {
@@ -243,6 +248,34 @@ func (a *RestartContainer) restart(ctx context.Context, h engine.Host, c contain
 	}
 	a.restarted[m.Component] = old
 	return a.awaitNew(ctx, h, c, m, old)
+}
+
+// spare waits until etcd can do without this member.
+func (a *RestartContainer) spare(ctx context.Context, h engine.Host, m kube.Manifest) error {
+	ctx, cancel := context.WithTimeout(ctx, a.Wait.Std())
+	defer cancel()
+	return poll(ctx, pollInterval, func(ctx context.Context) (bool, string, error) {
+		problem := quorumProblem(ctx, h, m)
+		return problem == "", problem, nil
+	})
+}
+
+// quorumProblem says why this host's etcd member may not stop, "" when it may,
+// or when it does not tell.
+func quorumProblem(ctx context.Context, p engine.Probe, m kube.Manifest) string {
+	url := m.MetricsURL()
+	if url == "" {
+		return ""
+	}
+	r, err := p.Get(ctx, url)
+	if err != nil || r.Status != 200 {
+		return "" // there is no member that could be missed
+	}
+	if q := kube.ParseQuorum(r.Body); !q.Spare() {
+		return fmt.Sprintf("this member is connected with %d of the %d others, and without it etcd needs %d for its quorum; bring the missing members back first",
+			q.Connected, q.Members-1, q.Needed())
+	}
+	return ""
 }
 
 // apiserver waits for this host's API server.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"certbook/actions/kube"
 	"certbook/engine"
 	"certbook/schema"
 )
@@ -21,7 +22,8 @@ func waitReadySpec() engine.Spec {
 		New:     func() engine.Action { return &WaitReady{} },
 		Summary: "wait until the control plane's health endpoints answer",
 		Doc: `Asks from the host itself: kube-apiserver's /readyz, etcd's /health on its
-metrics address (which is true only with a quorum), and what the manifests of
+metrics address (which is true only with a quorum) and that enough of its other
+members are connected to do without this one, and what the manifests of
 the others name as their probes. It changes nothing.`,
 		Example: `- id: ready
   action: wait-ready
@@ -52,7 +54,7 @@ func (a *WaitReady) Check(ctx context.Context, p engine.Probe) (engine.Result, e
 	}
 	res := engine.Result{}
 	for _, t := range targets {
-		if problem := healthProblem(ctx, p, t.url); problem != "" {
+		if problem := t.problem(ctx, p); problem != "" {
 			res.Changes = append(res.Changes, engine.Change{Subject: t.name, From: problem, To: "healthy"})
 		}
 	}
@@ -69,7 +71,7 @@ func (a *WaitReady) Apply(ctx context.Context, h engine.Host) error {
 	defer cancel()
 	for _, t := range targets {
 		err := poll(ctx, pollInterval, func(ctx context.Context) (bool, string, error) {
-			problem := healthProblem(ctx, h, t.url)
+			problem := t.problem(ctx, h)
 			return problem == "", problem, nil
 		})
 		if err != nil {
@@ -79,7 +81,17 @@ func (a *WaitReady) Apply(ctx context.Context, h engine.Host) error {
 	return nil
 }
 
-type target struct{ name, url string }
+type target struct {
+	name, url string
+	etcd      *kube.Manifest // a member that others depend on
+}
+
+func (t target) problem(ctx context.Context, p engine.Probe) string {
+	if problem := healthProblem(ctx, p, t.url); problem != "" || t.etcd == nil {
+		return problem
+	}
+	return quorumProblem(ctx, p, *t.etcd)
+}
 
 func (a *WaitReady) targets(ctx context.Context, p engine.Probe) ([]target, error) {
 	var list []target
@@ -90,12 +102,16 @@ func (a *WaitReady) targets(ctx context.Context, p engine.Probe) ([]target, erro
 		}
 		for _, name := range a.Components {
 			if m, ok := layout.Pods.Component(name); ok && m.HealthURL() != "" {
-				list = append(list, target{name, m.HealthURL()})
+				t := target{name: name, url: m.HealthURL()}
+				if name == kube.Etcd {
+					t.etcd = &m
+				}
+				list = append(list, t)
 			}
 		}
 	}
 	for _, u := range a.URLs {
-		list = append(list, target{u, u})
+		list = append(list, target{name: u, url: u})
 	}
 	return list, nil
 }

@@ -165,8 +165,12 @@ func (e *ExitError) Error() string {
 	return s
 }
 
+// MaxBody is how many bytes of an answer's body Get returns. The metrics of a
+// component have hundreds of KiB.
+const MaxBody = 1 << 20
+
 // Response is the answer to Probe.Get.
 type Response struct {
 	Status int    // HTTP status code
-	Body   []byte // at most 64 KiB
+	Body   []byte // at most MaxBody bytes
 }

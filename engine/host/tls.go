@@ -15,10 +15,9 @@ import (
 	"certbook/engine"
 )
 
-const (
-	netPatience = 15 * time.Second // of one handshake or one request, when ctx has no earlier end
-	maxBody     = 64 << 10
-)
+// netPatience is the limit of one handshake or one request, when ctx has no
+// earlier end.
+const netPatience = 15 * time.Second
 
 // Handshake returns the certificate chain that address serves.
 func (h *Host) Handshake(ctx context.Context, address string) ([][]byte, error) {
@@ -88,7 +87,7 @@ func (h *Host) Get(ctx context.Context, rawURL string) (engine.Response, error) 
 		return engine.Response{}, fmt.Errorf("get: %w", err)
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, engine.MaxBody))
 	if err != nil {
 		return engine.Response{}, fmt.Errorf("get %s: %w", u.Redacted(), err)
 	}

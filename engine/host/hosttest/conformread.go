@@ -194,7 +194,7 @@ func serve(t *testing.T, h engine.Host) (tls, plain *httptest.Server) {
 			http.Redirect(w, r, "/healthz", http.StatusFound)
 		default:
 			w.WriteHeader(http.StatusServiceUnavailable)
-			_, _ = w.Write([]byte(strings.Repeat("x", 100<<10)))
+			_, _ = w.Write([]byte(strings.Repeat("x", engine.MaxBody+1)))
 		}
 	})
 	tls, plain = httptest.NewTLSServer(answer), httptest.NewServer(answer)
@@ -206,7 +206,7 @@ func serve(t *testing.T, h engine.Host) (tls, plain *httptest.Server) {
 			f.Answer(base+"/healthz", func() (engine.Response, error) { return engine.Response{Status: 200, Body: []byte("ok")}, nil })
 			f.Answer(base+"/moved", func() (engine.Response, error) { return engine.Response{Status: 302}, nil })
 			f.Answer(base+"/bad", func() (engine.Response, error) {
-				return engine.Response{Status: 503, Body: make([]byte, 64<<10)}, nil
+				return engine.Response{Status: 503, Body: make([]byte, engine.MaxBody)}, nil
 			})
 		}
 	}
@@ -237,7 +237,7 @@ func testGet(t *testing.T, s *suite) {
 		r, err = s.h.Get(t.Context(), base+"/bad")
 		require.NoError(t, err)
 		require.Equal(t, 503, r.Status)
-		require.Len(t, r.Body, 64<<10)
+		require.Len(t, r.Body, engine.MaxBody)
 	}
 	_, err := s.h.Get(t.Context(), "file:///etc/passwd")
 	require.Error(t, err)
