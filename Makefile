@@ -2,10 +2,10 @@
 BIN := bin/certbook
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint schemas clean lab-up lab-down lab-reset
+.PHONY: help build demo test lint schemas clean lab-up lab-down lab-reset e2e
 
 help: ## list the commands
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 build: ## build bin/certbook
 	go build -trimpath -o $(BIN) ./cmd/certbook
@@ -27,6 +27,9 @@ lab-reset: ## bring it back to what it was after lab-up
 
 lab-down: ## remove it
 	go run ./lab down
+
+e2e: ## run the scenarios on the lab; RUN=TestName for one
+	go test -tags e2e -count=1 -timeout 60m -v $(if $(RUN),-run '$(RUN)') ./lab/e2e
 
 schemas: build ## generate the JSON Schemas anew
 	for k in playbook overlay inventory; do $(BIN) schema $$k > schema/$$k.schema.json; done
