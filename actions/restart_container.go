@@ -20,11 +20,12 @@ type RestartContainer struct {
 	Components []string        `yaml:"components" default:"[etcd, kube-apiserver, kube-controller-manager, kube-scheduler]" doc:"the static pods' containers, in this order"`
 	Method     string          `yaml:"method" default:"auto" enum:"auto|container|manifest|none" doc:"stop the container and let kubelet start a new one; move the manifest out and back; auto: container where a tool is there, else manifest; none: leave them"`
 	Force      bool            `yaml:"force" doc:"restart also what is younger than its files"`
-	Grace      schema.Duration `yaml:"grace" default:"5s" doc:"how long a container may take to end before it is killed; an API server finishes its requests at once but waits for watches as long as it may"`
+	Grace      schema.Duration `yaml:"grace" default:"5s" doc:"how long a container may take to end before it is killed (etcd at least 30s); an API server finishes its requests at once but waits for watches as long as it may"`
 	Wait       schema.Duration `yaml:"wait" default:"3m" doc:"how long a new container may take to be healthy"`
 	Park       string          `yaml:"park" default:"/var/lib/certbook/parked/${run.id}" doc:"a directory on the host for a manifest that is moved out"`
 
 	restarted map[string]string // component to the id that was stopped
+	drained   bool              // the API server was stopped before its etcd, and its new container is still awaited
 }
 
 // Restarts is what RestartContainer did.
@@ -48,6 +49,9 @@ that its flags name was written after its container was created, or with force.
 So a restart that was lost in a crash is made up for by the next run, and
 nothing is restarted twice. The components go one after the other in the given
 order; each must be running anew and healthy before the next one is touched.
+Only an API server that must restart as well is stopped before its etcd member,
+so that no client meets an API server without etcd. A member without which the
+others have no quorum is not stopped.
 
 The runtime (docker, containerd, cri-o) comes from the kubelet's own
 configuration; the tool is docker, crictl, or containerd's ctr where crictl is
@@ -187,6 +191,7 @@ func (a *RestartContainer) Apply(ctx context.Context, h engine.Host) error {
 	if a.restarted == nil {
 		a.restarted = map[string]string{}
 	}
+	a.drained = false
 	for _, component := range a.Components {
 		if err := a.unpark(ctx, h, layout, component); err != nil {
 			return fmt.Errorf("%s: %w", component, err)
@@ -198,6 +203,13 @@ func (a *RestartContainer) Apply(ctx context.Context, h engine.Host) error {
 	for _, component := range a.Components {
 		m, ok := layout.Pods.Component(component)
 		if !ok {
+			continue
+		}
+		if component == kube.APIServer && a.drained {
+			a.drained = false
+			if err := a.awaitNew(ctx, h, c, m, a.restarted[component]); err != nil {
+				return fmt.Errorf("%s: %w", component, err)
+			}
 			continue
 		}
 		change, _, err := a.judge(ctx, h, c, layout, m)
@@ -216,6 +228,9 @@ func (a *RestartContainer) Apply(ctx context.Context, h engine.Host) error {
 func (a *RestartContainer) restart(ctx context.Context, h engine.Host, c containers, layout kube.Layout, m kube.Manifest) error {
 	if m.Component == kube.Etcd {
 		if err := a.spare(ctx, h, m); err != nil {
+			return err
+		}
+		if err := a.drain(ctx, h, c, layout); err != nil {
 			return err
 		}
 	}
@@ -241,7 +256,7 @@ func (a *RestartContainer) restart(ctx context.Context, h engine.Host, c contain
 	case a.Method == "manifest" || c.tool == "":
 		err = a.moveManifest(ctx, h, c, m)
 	default:
-		err = c.stop(ctx, h, old, a.Grace.Std())
+		err = c.stop(ctx, h, old, a.grace(m.Component))
 	}
 	if err != nil {
 		return err
@@ -250,13 +265,50 @@ func (a *RestartContainer) restart(ctx context.Context, h engine.Host, c contain
 	return a.awaitNew(ctx, h, c, m, old)
 }
 
+// etcdGrace is what kubelet gives to a static pod. An etcd that leads hands its
+// leadership over at the very end; killed before, it leaves the others to hold
+// an election, and writes fail meanwhile.
+const etcdGrace = 30 * time.Second
+
+func (a *RestartContainer) grace(component string) time.Duration {
+	if component == kube.Etcd {
+		return max(etcdGrace, a.Grace.Std())
+	}
+	return a.Grace.Std()
+}
+
+// drain stops the API server of an etcd member that is about to be restarted, if
+// it has to be restarted anyway: clients are sent elsewhere in good order,
+// instead of meeting an API server without its etcd, and etcd, which nobody
+// uses any more, ends at once. Apply then waits for the new one.
+func (a *RestartContainer) drain(ctx context.Context, h engine.Host, c containers, layout kube.Layout) error {
+	m, ok := layout.Pods.Component(kube.APIServer)
+	if !ok || !slices.Contains(a.Components, kube.APIServer) || c.tool == "" || a.Method == "manifest" {
+		return nil
+	}
+	change, _, err := a.judge(ctx, h, c, layout, m)
+	if err != nil || change == nil {
+		return err
+	}
+	running, err := c.running(ctx, h, kube.APIServer)
+	if err != nil || len(running) == 0 {
+		return err
+	}
+	if err := c.stop(ctx, h, running[0].ID, a.grace(kube.APIServer)); err != nil {
+		return err
+	}
+	a.restarted[kube.APIServer] = running[0].ID
+	a.drained = true
+	return nil
+}
+
 // spare waits until etcd can do without this member.
 func (a *RestartContainer) spare(ctx context.Context, h engine.Host, m kube.Manifest) error {
 	ctx, cancel := context.WithTimeout(ctx, a.Wait.Std())
 	defer cancel()
 	return poll(ctx, pollInterval, func(ctx context.Context) (bool, string, error) {
 		problem := quorumProblem(ctx, h, m)
-		return problem == "", problem, nil
+		return problem == "" && ctx.Err() == nil, problem, nil // what does not answer in time tells nothing
 	})
 }
 
@@ -375,7 +427,7 @@ func (a *RestartContainer) unpark(ctx context.Context, h engine.Host, layout kub
 // awaitGone waits until a component has no running container, or, without a
 // tool to ask, until nothing answers at its health URL.
 func (a *RestartContainer) awaitGone(ctx context.Context, h engine.Host, c containers, m kube.Manifest) error {
-	ctx, cancel := context.WithTimeout(ctx, a.Grace.Std()+a.Wait.Std())
+	ctx, cancel := context.WithTimeout(ctx, a.grace(m.Component)+a.Wait.Std())
 	defer cancel()
 	return poll(ctx, pollInterval, func(ctx context.Context) (bool, string, error) {
 		if c.tool != "" {

@@ -3,6 +3,7 @@ package actions
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,7 +26,7 @@ func restart(method string) *RestartContainer {
 var everything = []string{"scheduler.conf", "controller-manager.conf", "pki/apiserver.crt", "pki/etcd/server.crt"}
 
 func TestRestartContainer(t *testing.T) {
-	all := []string{"stop etcd-m1", "stop kube-apiserver-m1", "stop kube-controller-manager-m1", "stop kube-scheduler-m1"}
+	all := []string{"stop kube-apiserver-m1", "stop etcd-m1", "stop kube-controller-manager-m1", "stop kube-scheduler-m1"}
 	for name, c := range map[string]struct {
 		renewed []string
 		force   bool
@@ -35,7 +36,7 @@ func TestRestartContainer(t *testing.T) {
 		"nothing is older":       {nil, false, "auto", nil},
 		"all, in order":          {everything, false, "auto", all},
 		"only what is older":     {[]string{"scheduler.conf"}, false, "container", all[3:]},
-		"the API server's twins": {[]string{"pki/apiserver.crt"}, false, "auto", all[1:2]},
+		"the API server's twins": {[]string{"pki/apiserver.crt"}, false, "auto", all[:1]},
 		"force":                  {nil, true, "auto", all},
 		"none":                   {everything, false, "none", nil},
 		"by the manifest": {[]string{"scheduler.conf", "pki/etcd/server.crt"}, false, "manifest",
@@ -73,7 +74,39 @@ func TestRestartContainerUnhealthy(t *testing.T) {
 		n.sick["kube-apiserver"] = true
 		err := restart("auto").Apply(t.Context(), n)
 		require.ErrorContains(t, err, "kube-apiserver: context deadline exceeded: https://172.30.0.11:6443/readyz: status 500: not yet")
-		require.Equal(t, []string{"stop etcd-m1", "stop kube-apiserver-m1"}, n.did)
+		require.Equal(t, []string{"stop kube-apiserver-m1", "stop etcd-m1"}, n.did)
+	})
+}
+
+// TestRestartContainerKeepsQuorum stops no member that the others cannot do
+// without, nor the API server that uses it.
+func TestRestartContainerKeepsQuorum(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, "crictl")
+		n.renewed(everything...)
+		connected := 1
+		n.Answer("http://127.0.0.1:2381/metrics", func() (engine.Response, error) {
+			body := "etcd_server_has_leader 1\n"
+			for i := range 3 {
+				body += fmt.Sprintf("etcd_network_known_peers{Local=\"0\",Remote=\"%d\"} 1\n", i)
+			}
+			for i := range connected {
+				body += fmt.Sprintf("etcd_network_active_peers{Local=\"0\",Remote=\"%d\"} 1\n", i+1)
+			}
+			return engine.Response{Status: 200, Body: []byte(body)}, nil
+		})
+		const want = "this member is connected with 1 of the 2 others, and without it etcd needs 2 for its quorum"
+		require.ErrorContains(t, restart("auto").Apply(t.Context(), n), want)
+		require.Empty(t, n.did)
+		wait := &WaitReady{Components: []string{"etcd"}}
+		res, err := wait.Check(t.Context(), n)
+		require.NoError(t, err)
+		require.Contains(t, res.Changes[0].From, want)
+
+		connected = 2
+		requireClean(t, wait, n)
+		carryOut(t, restart("auto"), n)
+		require.Len(t, n.did, 4)
 	})
 }
 
