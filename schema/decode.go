@@ -212,7 +212,7 @@ func (d *Decoder) structure(v Value, t reflect.Value) {
 		given[name] = true
 		i := index(names, name)
 		if i < 0 {
-			d.Add(e.key.Pos(), "unknown key %q%s", name, suggestOrList(name, names))
+			d.Add(e.key.Pos(), "unknown key %q%s", name, suggestOrList(name, names)).aside = true
 			continue
 		}
 		d.field(e.value, fields[i], t.FieldByIndex(fields[i].index))
@@ -256,7 +256,7 @@ func (d *Decoder) entries(v Value) ([]entry, bool) {
 			continue
 		}
 		if line, dup := first[key.Node.Value]; dup {
-			d.Add(key.Pos(), "duplicate key %q (first on line %d)", key.Node.Value, line)
+			d.Add(key.Pos(), "duplicate key %q (first on line %d)", key.Node.Value, line).aside = true
 			continue
 		}
 		first[key.Node.Value] = key.Node.Line

@@ -15,6 +15,8 @@ type Diagnostic struct {
 	Pos     Pos
 	Message string // lower case, names the thing and quotes the input
 	Hint    string // what to do next; "" when the message says it
+
+	aside bool // the rest of the document is understood all the same
 }
 
 // Error returns file:line:column: message, the offending line and a caret.
@@ -79,6 +81,12 @@ func (d *Diagnostics) Empty() bool { return len(d.list) == 0 }
 
 // Append adds the mistakes of another collection.
 func (d *Diagnostics) Append(o *Diagnostics) { d.list = append(d.list, o.list...) }
+
+// aside reports whether all that was recorded leaves the rest of the document
+// understood.
+func (d *Diagnostics) aside() bool {
+	return !slices.ContainsFunc(d.list, func(m *Diagnostic) bool { return !m.aside })
+}
 
 // Each calls f for every mistake, which f may change.
 func (d *Diagnostics) Each(f func(*Diagnostic)) {

@@ -137,7 +137,8 @@ var (
 )
 
 // ParsePlaybook reads a playbook. Its mistakes are returned all together, see
-// [Diagnostics].
+// [Diagnostics]. With mistakes that leave the rest understood, as unknown keys
+// do, the playbook is returned as well, to look for others in it.
 func ParsePlaybook(src *Source) (*Playbook, error) {
 	var d Decoder
 	p := &Playbook{Source: src}
@@ -157,10 +158,10 @@ func ParsePlaybook(src *Source) (*Playbook, error) {
 		checkSteps(&d, play.Steps, seen)
 		checkSteps(&d, play.Finally, seen)
 	}
-	if err := d.Err(); err != nil {
-		return nil, err
+	if !d.aside() {
+		return nil, d.Err()
 	}
-	return p, nil
+	return p, d.Err()
 }
 
 func checkVersion(d *Decoder, top Value, version int) {

@@ -45,8 +45,10 @@ type loaded struct {
 	limit     schema.Hosts
 }
 
-// load reads all documents and returns the mistakes of all of them together.
-func (o *documents) load(playbook string) (*loaded, error) {
+// load reads all documents and returns the mistakes of all of them together,
+// also those that only show when the steps are compiled, if the playbook can
+// be understood so far.
+func (o *documents) load(playbook string, ctx actions.Context) (*loaded, error) {
 	var out loaded
 	var errs *multierror.Error
 	add := func(err error) {
@@ -55,8 +57,8 @@ func (o *documents) load(playbook string) (*loaded, error) {
 		}
 	}
 	var err error
-	out.playbook, err = loadPlaybook(playbook)
-	add(err)
+	var broken error
+	out.playbook, broken = loadPlaybook(playbook)
 	for _, name := range o.overlays {
 		overlay, err := loadOverlay(name)
 		add(err)
@@ -67,6 +69,13 @@ func (o *documents) load(playbook string) (*loaded, error) {
 	out.set, err = parseSet(o.set)
 	add(err)
 	out.limit = parseLimit(o.limit)
+	if broken != nil {
+		if out.playbook != nil && errs == nil {
+			_, err := out.compile(ctx, true)
+			add(err)
+		}
+		errs = multierror.Append(&multierror.Error{Errors: []error{broken}}, errs.WrappedErrors()...)
+	}
 	if errs != nil {
 		errs.ErrorFormat = lines
 		return nil, usageError{errs}

@@ -46,7 +46,7 @@ offending line. Exit code 2 when there is one.`,
 
 // lint compiles one playbook.
 func (s *session) lint(name string) error {
-	l, err := s.docs.load(name)
+	l, err := s.docs.load(name, s.actions())
 	if err != nil {
 		return err
 	}
