@@ -2,9 +2,7 @@ package actions
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"path"
 	"slices"
 	"strings"
 	"time"
@@ -302,34 +300,6 @@ func (a *RestartContainer) drain(ctx context.Context, h engine.Host, c container
 	return nil
 }
 
-// spare waits until etcd can do without this member.
-func (a *RestartContainer) spare(ctx context.Context, h engine.Host, m kube.Manifest) error {
-	ctx, cancel := context.WithTimeout(ctx, a.Wait.Std())
-	defer cancel()
-	return poll(ctx, pollInterval, func(ctx context.Context) (bool, string, error) {
-		problem := quorumProblem(ctx, h, m)
-		return problem == "" && ctx.Err() == nil, problem, nil // what does not answer in time tells nothing
-	})
-}
-
-// quorumProblem says why this host's etcd member may not stop, "" when it may,
-// or when it does not tell.
-func quorumProblem(ctx context.Context, p engine.Probe, m kube.Manifest) string {
-	url := m.MetricsURL()
-	if url == "" {
-		return ""
-	}
-	r, err := p.Get(ctx, url)
-	if err != nil || r.Status != 200 {
-		return "" // there is no member that could be missed
-	}
-	if q := kube.ParseQuorum(r.Body); !q.Spare() {
-		return fmt.Sprintf("this member is connected with %d of the %d others, and without it etcd needs %d for its quorum; bring the missing members back first",
-			q.Connected, q.Members-1, q.Needed())
-	}
-	return ""
-}
-
 // apiserver waits for this host's API server.
 func (a *RestartContainer) apiserver(ctx context.Context, h engine.Host, layout kube.Layout) error {
 	m, ok := layout.Pods.Component(kube.APIServer)
@@ -358,70 +328,6 @@ func (a *RestartContainer) awaitNew(ctx context.Context, h engine.Host, c contai
 		}
 	}
 	return awaitHealthy(ctx, h, m)
-}
-
-// moveManifest takes the manifest out of kubelet's sight, waits until the
-// container has gone, and puts it back, whatever happens in between.
-func (a *RestartContainer) moveManifest(ctx context.Context, h engine.Host, c containers, m kube.Manifest) error {
-	parked := a.parkedPath(m.Path)
-	if _, err := h.Exec(ctx, engine.Command{Argv: []string{"mkdir", "-p", "-m", "700", "--", h.Path(a.Park)}}); err != nil {
-		return err
-	}
-	_, err := h.Exec(ctx, engine.Command{Argv: []string{"mv", "-T", "--", h.Path(m.Path), h.Path(parked)}})
-	if err == nil {
-		err = a.awaitGone(ctx, h, c, m)
-	}
-	// An error of the first move does not say that nothing was moved.
-	return errors.Join(err, a.moveBack(context.WithoutCancel(ctx), h, parked, m.Path))
-}
-
-// moveBack puts a parked manifest in its place; one that is not parked is there.
-func (a *RestartContainer) moveBack(ctx context.Context, h engine.Host, parked, home string) error {
-	there, err := h.ReadFiles(ctx, parked)
-	if err == nil && len(there) > 0 {
-		_, err = h.Exec(ctx, engine.Command{Argv: []string{"mv", "-T", "--", h.Path(parked), h.Path(home)}})
-	}
-	if err != nil {
-		return fmt.Errorf("the manifest is perhaps still at %s; move it back to %s: %w", parked, home, err)
-	}
-	return nil
-}
-
-// parkedPath returns where a manifest is parked. The name there says where its
-// home is.
-func (a *RestartContainer) parkedPath(manifest string) string {
-	return path.Join(a.Park, strings.ReplaceAll(strings.TrimPrefix(manifest, "/"), "/", "@"))
-}
-
-// parked returns where a component's manifest was left by a run, this or an
-// earlier one, that did not get to move it back; "" when it was not.
-func (a *RestartContainer) parked(ctx context.Context, p engine.Probe, component string) (string, error) {
-	files, err := p.ReadFiles(ctx, path.Join(path.Dir(a.Park), "*", "*"))
-	if err != nil {
-		return "", err
-	}
-	for _, f := range files {
-		if m, err := kube.ParseManifest(f.Path, f.Data); err == nil && m.Component == component {
-			return f.Path, nil
-		}
-	}
-	return "", nil
-}
-
-// unpark moves a left manifest back.
-func (a *RestartContainer) unpark(ctx context.Context, h engine.Host, layout kube.Layout, component string) error {
-	if _, there := layout.Pods.Component(component); there {
-		return nil
-	}
-	parked, err := a.parked(ctx, h, component)
-	if err != nil || parked == "" {
-		return err
-	}
-	_, name, _ := strings.Cut(path.Base(parked), strings.ReplaceAll(strings.TrimPrefix(layout.ManifestsDir, "/"), "/", "@")+"@")
-	if name == "" { // parked from a manifests directory that is no longer the kubelet's
-		name = component + ".yaml"
-	}
-	return a.moveBack(ctx, h, parked, path.Join(layout.ManifestsDir, name))
 }
 
 // awaitGone waits until a component has no running container, or, without a
