@@ -18,8 +18,9 @@ import (
 // it wait for the cluster's configuration.
 const kubeadmTimeout = 90 * time.Second
 
-// copyTree copies files, given relative to directory $1, below directory $2,
-// which is made anew, 0700. Links are followed: kubeadm sees plain files.
+// copyTree copies files, given as pairs of paths relative to directory $1 and to
+// directory $2, which is made anew, 0700. kubeadm sees plain files where there
+// are links.
 const copyTree = `set -eu
 umask 077
 root=$1 dest=$2
@@ -28,7 +29,12 @@ rm -rf -- "$dest"
 mkdir -p -- "$dest"
 chmod 700 "$dest"
 cd -- "$root"
-exec cp -L --preserve=mode,ownership,timestamps --parents -- "$@" "$dest"`
+while [ $# -gt 0 ]; do
+	dir=$dest/${2%/*}
+	[ -d "$dir" ] || mkdir -p -- "$dir"
+	cp -L -T --preserve=mode,ownership,timestamps -- "$1" "$dest/$2"
+	shift 2
+done`
 
 // scratchConfig is where a configuration lies inside the scratch directory.
 const scratchConfig = "/etc/kubernetes/certbook-kubeadm.yaml"
@@ -122,9 +128,12 @@ func (a *RenewCerts) renewCopies(ctx context.Context, h engine.Host, layout kube
 	if err != nil {
 		return kube.RenewOutput{}, err
 	}
-	copies := relevant(layout)
-	for _, f := range files {
-		copies = append(copies, strings.TrimPrefix(f.Path, "/"))
+	// To read the cluster's configuration kubeadm asks for the node by the name in
+	// the kubelet's certificate, and takes the CRI socket from its files.
+	copies := relevant(layout, "/etc/kubernetes/kubelet.conf", layout.Kubelet.ClientPEM,
+		"/var/lib/kubelet/config.yaml", "/var/lib/kubelet/instance-config.yaml", "/var/lib/kubelet/kubeadm-flags.env")
+	for _, f := range kubeFiles(files) {
+		copies = append(copies, fromTo(f)...)
 	}
 	argv := append([]string{"sh", "-c", copyTree, "sh", h.Path("/"), h.Path(a.Scratch)}, copies...)
 	if _, err := h.Exec(ctx, engine.Command{Argv: argv}); err != nil {
@@ -154,12 +163,15 @@ func (a *RenewCerts) renewCopies(ctx context.Context, h engine.Host, layout kube
 	return all, nil
 }
 
-// relevant returns the files that kubeadm reads, relative to the root.
-func relevant(layout kube.Layout) []string {
+// relevant returns the files that kubeadm reads, and others that are there, for
+// copyTree.
+func relevant(layout kube.Layout, others ...string) []string {
 	var list []string
+	seen := map[string]bool{}
 	add := func(p string) {
-		if p = strings.TrimPrefix(p, "/"); p != "" && layout.Exists("/"+p) && !slices.Contains(list, p) {
-			list = append(list, p)
+		if f, ok := layout.File(p); ok && !seen[p] {
+			seen[p] = true
+			list = append(list, fromTo(f)...)
 		}
 	}
 	for _, c := range layout.Certs() {
@@ -171,12 +183,21 @@ func relevant(layout kube.Layout) []string {
 	}
 	add(path.Join(layout.CertificatesDir, "sa.key"))
 	add(path.Join(layout.CertificatesDir, "sa.pub"))
-	// To read the cluster's configuration it asks for the node by the name in
-	// the kubelet's certificate, and takes the CRI socket from its files.
-	for _, p := range []string{"/etc/kubernetes/kubelet.conf", layout.Kubelet.ClientPEM, "/var/lib/kubelet/config.yaml", "/var/lib/kubelet/instance-config.yaml", "/var/lib/kubelet/kubeadm-flags.env"} {
-		add(p)
+	for _, p := range others {
+		if f, _ := layout.File(p); f.Err == "" { // kubeadm can do without
+			add(p)
+		}
 	}
 	return list
+}
+
+// fromTo is where a file's content is and where kubeadm looks for it.
+func fromTo(f kube.File) []string {
+	source := f.Path
+	if f.Target != "" {
+		source = f.Target
+	}
+	return []string{strings.TrimPrefix(source, "/"), strings.TrimPrefix(f.Path, "/")}
 }
 
 // commands returns the names for kubeadm: "all" in one go when everything it
