@@ -11,16 +11,21 @@ import (
 
 // lay writes a master's files as kubeadm and kubelet would.
 func (m *master) lay(cas authorities, program string) error {
-	files, err := m.files(cas, time.Now())
+	now := time.Now()
+	files, err := m.files(cas, now)
 	if err != nil {
 		return err
 	}
+	long := now.Add(-time.Hour) // older than the processes that read them, whatever a clock is rounded to
 	for name, data := range files {
 		mode := os.FileMode(0o600)
 		if strings.HasSuffix(name, ".crt") || strings.HasSuffix(name, ".yaml") {
 			mode = 0o644
 		}
 		if err := write(m.root, name, data, mode); err != nil {
+			return err
+		}
+		if err := os.Chtimes(filepath.Join(m.root, name), long, long); err != nil {
 			return err
 		}
 	}
