@@ -16,7 +16,7 @@ demo: build ## renew a sandbox of three masters; needs only Go
 test: ## set up what the tests need and run them all
 	@sh lab/test.sh
 
-lint: ## gofmt, go vet, staticcheck, shipped playbooks, generated schemas
+lint: ## gofmt, go vet, golangci-lint, shipped playbooks, generated schemas
 	@sh lab/lint.sh
 
 lab-up: ## start a real cluster of three masters; as root on Debian

@@ -7,7 +7,6 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
-	"encoding/asn1"
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
@@ -129,7 +128,7 @@ func EKUs(c *x509.Certificate) []string {
 		}
 	}
 	for _, oid := range c.UnknownExtKeyUsage {
-		out = append(out, asn1.ObjectIdentifier(oid).String())
+		out = append(out, oid.String())
 	}
 	slices.Sort(out)
 	return slices.Compact(out)

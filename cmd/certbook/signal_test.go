@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -89,7 +90,11 @@ func (r *running) interrupts(t *testing.T, sig syscall.Signal) {
 func (r *running) ends(t *testing.T) int {
 	t.Helper()
 	select {
-	case <-r.ended:
+	case err := <-r.ended:
+		var exit *exec.ExitError
+		if err != nil && !errors.As(err, &exit) {
+			t.Fatal(err)
+		}
 	case <-time.After(patience):
 		t.Fatalf("certbook does not end:\n%s", r.stderr.String())
 	}

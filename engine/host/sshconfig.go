@@ -160,7 +160,7 @@ func portNumber(s string) (int, error) {
 func (r *resolver) hop(name string, target bool) (*hop, error) {
 	p := &hop{host: name, port: 22, user: r.user, acceptNew: r.opt.AcceptNew}
 	get := func(key string) string { v, _ := r.conf.Get(name, key); return v }
-	if v := get("ProxyCommand"); v != "" && v != "none" && !(target && len(r.opt.Jump) > 0) {
+	if v := get("ProxyCommand"); v != "" && v != "none" && (!target || len(r.opt.Jump) == 0) {
 		return nil, fmt.Errorf("ssh configuration %s: %s has a ProxyCommand, which is not run; use ProxyJump, or ignore the file with --ssh-config none", r.file, name)
 	}
 	if v := get("User"); v != "" {

@@ -124,7 +124,7 @@ func (p *prober) do(ctx context.Context, method, path, body string) error {
 	if err != nil {
 		return err
 	}
-	if resp.StatusCode >= 300 && !(method == "POST" && resp.StatusCode == http.StatusConflict) {
+	if made := method == "POST" && resp.StatusCode == http.StatusConflict; resp.StatusCode >= 300 && !made {
 		return fmt.Errorf("%s %s: %s: %.200s", method, path, resp.Status, text)
 	}
 	return nil
