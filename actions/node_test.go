@@ -71,6 +71,7 @@ func newNode(t *testing.T, tools ...string) *fakeNode {
 	n.start("kube-apiserver-proxy", "kube-apiserver-proxy", "kube-system", "0123456789abcdef0123456789abcdef")
 	n.Handle("sh", n.shell)
 	n.Handle("crictl", n.crictl)
+	n.Handle("docker", n.docker)
 	n.Handle("mv", n.move)
 	n.Handle("kubeadm", func(context.Context, engine.Command) (engine.Output, error) {
 		if n.kubeadm == "" {
@@ -115,6 +116,38 @@ func (n *fakeNode) crictl(_ context.Context, c engine.Command) (engine.Output, e
 		})
 	}
 	out, err := json.Marshal(map[string]any{"containers": list})
+	return engine.Output{Stdout: out}, err
+}
+
+// docker speaks of the same containers as docker does.
+func (n *fakeNode) docker(_ context.Context, c engine.Command) (engine.Output, error) {
+	switch c.Argv[1] {
+	case "ps":
+		var ids strings.Builder
+		for _, one := range n.containers { // docker compares labels exactly
+			if slices.Contains(c.Argv, "label=io.kubernetes.container.name="+one.name) && one.namespace == "kube-system" {
+				fmt.Fprintln(&ids, one.id)
+			}
+		}
+		return engine.Output{Stdout: []byte(ids.String())}, nil
+	case "stop":
+		return engine.Output{}, n.stop(c.Argv[len(c.Argv)-1])
+	}
+	var list []map[string]any
+	for _, one := range n.containers {
+		if slices.Contains(c.Argv, one.id) {
+			at := one.created.UTC().Format(time.RFC3339Nano)
+			list = append(list, map[string]any{
+				"Id": one.id, "Created": at, "Name": "/k8s_" + one.name + "_" + one.pod + "_kube-system_" + one.uid + "_0",
+				"State": map[string]any{"Status": "running", "Pid": 42, "StartedAt": at},
+				"Config": map[string]any{"Labels": map[string]string{
+					"io.kubernetes.docker.type": "container", "io.kubernetes.container.name": one.name, "io.kubernetes.pod.name": one.pod,
+					"io.kubernetes.pod.namespace": one.namespace, "io.kubernetes.pod.uid": one.uid,
+				}},
+			})
+		}
+	}
+	out, err := json.Marshal(list)
 	return engine.Output{Stdout: out}, err
 }
 

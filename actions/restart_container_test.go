@@ -66,6 +66,31 @@ func TestRestartContainer(t *testing.T) {
 	}
 }
 
+// TestRestartContainerRuntimes finds each runtime in the kubelet's own
+// configuration and speaks to it through its tool.
+func TestRestartContainerRuntimes(t *testing.T) {
+	for endpoint, want := range map[string]Restarts{
+		"unix:///run/containerd/containerd.sock": {Runtime: "containerd", Tool: "crictl"},
+		"unix:///var/run/crio/crio.sock":         {Runtime: "crio", Tool: "crictl"},
+		"unix:///var/run/cri-dockerd.sock":       {Runtime: "docker", Tool: "docker"},
+		"unix:///var/run/dockershim.sock":        {Runtime: "docker", Tool: "docker"},
+	} {
+		t.Run(endpoint, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := newNode(t, "crictl", "docker")
+				n.Put("/var/lib/kubelet/config.yaml", []byte("kind: KubeletConfiguration\nstaticPodPath: /etc/kubernetes/manifests\ncontainerRuntimeEndpoint: "+endpoint+"\n"))
+				n.renewed("scheduler.conf", "pki/apiserver.crt")
+				res := carryOut(t, restart("auto"), n)
+				require.Equal(t, []string{"stop kube-apiserver-m1", "stop kube-scheduler-m1"}, n.did)
+				out := res.Outputs.(Restarts)
+				require.Equal(t, want.Runtime, out.Runtime)
+				require.Equal(t, want.Tool, out.Tool)
+				requireClean(t, restart("auto"), n)
+			})
+		})
+	}
+}
+
 // TestRestartContainerUnhealthy does not touch the next component.
 func TestRestartContainerUnhealthy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
