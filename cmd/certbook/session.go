@@ -159,7 +159,7 @@ func (s *session) outcome(rep *engine.Report) error {
 		}
 		text = "interrupted"
 		if len(rep.Left) > 0 {
-			text += "; not done: " + strings.Join(rep.Left, ", ")
+			text += "; not done: " + strings.Join(rep.Left, ", ") + " (run it again to go on from here)"
 		}
 		for _, name := range rep.Order {
 			if rep.Hosts[name].Outcome == engine.OutcomePartial {

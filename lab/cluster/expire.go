@@ -13,8 +13,8 @@ const expireScript = `
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 cat >"$dir/kubeadm.yaml"
-kubeadm certs renew all --config "$dir/kubeadm.yaml" >/dev/null 2>&1
-kubeadm init phase kubeconfig kubelet --config "$dir/kubeadm.yaml" --kubeconfig-dir "$dir" >/dev/null 2>&1
+kubeadm certs renew all --config "$dir/kubeadm.yaml" >/dev/null
+kubeadm init phase kubeconfig kubelet --config "$dir/kubeadm.yaml" --kubeconfig-dir "$dir" >/dev/null
 pem=/var/lib/kubelet/pki/kubelet-client-$(date +%Y-%m-%d-%H-%M-%S).pem
 for k in client-certificate-data client-key-data; do
 	sed -n "s/.*$k: //p" "$dir/kubelet.conf" | base64 -d

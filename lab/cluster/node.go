@@ -206,6 +206,11 @@ func (l *Lab) join(ctx context.Context) error {
 		}
 		l.say("%s: %s %s", n.Host, argv[0], argv[1])
 	}
+	return l.ready(ctx)
+}
+
+// ready waits until the whole cluster is healthy.
+func (l *Lab) ready(ctx context.Context) error {
 	if err := l.admin(ctx); err != nil {
 		return err
 	}

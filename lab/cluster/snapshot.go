@@ -13,9 +13,10 @@ ctr=/usr/bin/ctr
 for task in $($ctr -n k8s.io tasks list -q); do
 	$ctr -n k8s.io tasks kill -a -s SIGKILL "$task" 2>/dev/null || :
 done
-for try in 1 2 3 4 5 6 7 8 9 10; do
-	left=$($ctr -n k8s.io tasks list | grep -c RUNNING || :)
-	[ "$left" != 0 ] || break
+tries=50
+while $ctr -n k8s.io tasks list | grep -q RUNNING; do
+	tries=$((tries - 1))
+	[ "$tries" != 0 ] || { echo "these do not end:" >&2; $ctr -n k8s.io tasks list >&2; exit 1; }
 	sleep 0.2
 done
 $ctr -n k8s.io tasks list -q | xargs -r $ctr -n k8s.io tasks delete -f >/dev/null 2>&1 || :
@@ -91,12 +92,5 @@ func (l *Lab) resume(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	if err := l.admin(ctx); err != nil {
-		return err
-	}
-	if err := l.await(ctx, 3*time.Minute, l.Healthy); err != nil {
-		return err
-	}
-	l.say("all nodes are ready")
-	return nil
+	return l.ready(ctx)
 }
