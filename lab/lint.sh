@@ -10,3 +10,4 @@ go run ./cmd/certbook lint
 for e in docker systemd kubespray; do
 	go run ./cmd/certbook lint -i playbooks/examples/$e/inventory.yaml -f playbooks/examples/$e/overlay.yaml
 done
+go run ./cmd/certbook lint -i playbooks/examples/external-etcd/inventory.yaml

@@ -1,6 +1,7 @@
 // Command lab runs a real kubeadm cluster on this machine, to try Certbook on.
 //
-//	go run ./lab up [--masters 1|3] [--version V]   make it; nothing to do when it is up
+//	go run ./lab up [FLAGS]                         make it; nothing to do when it is up
+//	    --masters 1|3  --version V  --external-etcd  --external-ca
 //	go run ./lab reset                              back to what it was after up
 //	go run ./lab down                               remove it
 //	go run ./lab expire [DURATION] [HOST...]        certificates with so long to live; -1m: expired
@@ -48,7 +49,9 @@ func run(ctx context.Context, args []string) error {
 	f := flag.NewFlagSet("lab up", flag.ContinueOnError)
 	if args[0] == "up" {
 		f.IntVar(&opt.Masters, "masters", 3, "1 or 3")
-		f.StringVar(&opt.Version, "version", cluster.Versions()[0], "of Kubernetes")
+		f.StringVar(&opt.Version, "version", cluster.Versions()[0], fmt.Sprintf("of Kubernetes, one of %q", cluster.Versions()))
+		f.BoolVar(&opt.ExternalEtcd, "external-etcd", false, "etcd on a node of its own")
+		f.BoolVar(&opt.ExternalCA, "external-ca", false, "no key of a CA on the masters")
 		if err := f.Parse(args[1:]); err != nil {
 			return err
 		}

@@ -2,6 +2,8 @@
 // published Go modules, once, into a cache outside the checkout:
 //
 //	kubernetes-1.34  kubeadm, kubelet, kubectl and the control plane
+//	kubernetes-1.23  the same of the last version that knows docker, but for
+//	kubernetes-1.24  kube-apiserver
 //	etcd-3.6         etcd, etcdctl, etcdutl
 //	node             small programs of our own that run on the lab's nodes
 //

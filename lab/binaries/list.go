@@ -20,11 +20,17 @@ func Nodes(kubernetes string) ([]Source, error) {
 	if !isDir(module) {
 		return nil, fmt.Errorf("no module for Kubernetes %s: %s is missing", kubernetes, module)
 	}
-	return []Source{
-		{Name: "kubernetes", Version: kubernetes, Dir: module, Packages: []string{"tool"}, LDFlags: Kubernetes(kubernetes)},
-		{Name: "etcd", Version: "3.6.5", Dir: filepath.Join(dir, "etcd-3.6"), Packages: []string{"tool", "./etcd"}},
-		{Name: "node", Version: "1", Dir: filepath.Join(dir, "node"), Packages: []string{"./crictl", "./pause"}},
-	}, nil
+	list := []Source{{Name: "kubernetes", Version: kubernetes, Dir: module, Packages: []string{"tool"}, LDFlags: Kubernetes(kubernetes)}}
+	if minor == "1.23" {
+		// The published module lacks generated code without which its
+		// kube-apiserver does not build. The next version's serves it as well.
+		next := "1.24.17"
+		list = append(list, Source{Name: "kube-apiserver", Version: next, Dir: filepath.Join(dir, "kubernetes-1.24"), Packages: []string{"tool"}, LDFlags: Kubernetes(next)})
+	}
+	return append(list,
+		Source{Name: "etcd", Version: "3.6.5", Dir: filepath.Join(dir, "etcd-3.6"), Packages: []string{"tool", "./etcd"}},
+		Source{Name: "node", Version: "1", Dir: filepath.Join(dir, "node"), Packages: []string{"./crictl", "./pause"}},
+	), nil
 }
 
 // BuildNodes builds them all and returns the directories that hold them.

@@ -24,15 +24,13 @@ import (
 
 // Options say what cluster to make.
 type Options struct {
-	Version string // of Kubernetes: one of Versions
-	Masters int    // 1 or 3
+	Version      string // of Kubernetes: one of Versions
+	Masters      int    // 1 or 3
+	ExternalEtcd bool   // etcd has a node of its own, and the masters none of its CA's key
+	ExternalCA   bool   // no master has the key of a CA; they are in the lab's directory
 }
 
-// Versions returns the versions of Kubernetes that a lab can have, the default
-// first.
-func Versions() []string { return []string{"1.34.4"} }
-
-// Node is one master.
+// Node is one machine of the cluster.
 type Node struct {
 	Host    string // name of the container and of the host in it
 	Name    string // name of the node in Kubernetes, another one
@@ -42,8 +40,9 @@ type Node struct {
 // Lab is a cluster on this machine.
 type Lab struct {
 	Options
-	Dir   string // state, logs and keys
-	Nodes []Node
+	Dir   string    // state, logs and keys
+	Nodes []Node    // the masters
+	Etcd  []Node    // those of an external etcd
 	Out   io.Writer // progress; a line for each step
 
 	started time.Time
@@ -55,6 +54,9 @@ const (
 	network  = "certbook-lab"
 	subnet   = "172.30.0.0/24"
 	balancer = "172.30.0.10"
+
+	// Gateway is this machine in that network.
+	Gateway = "172.30.0.1"
 )
 
 // Open returns the lab whose state is in dir. It need not be running, nor
@@ -80,9 +82,15 @@ func Open(dir string, opt Options, out io.Writer) (*Lab, error) {
 	for i := 1; i <= opt.Masters; i++ {
 		l.Nodes = append(l.Nodes, Node{Host: fmt.Sprintf("m%d", i), Name: fmt.Sprintf("node-%c", 'a'+i-1), Address: fmt.Sprintf("172.30.0.1%d", i)})
 	}
+	if opt.ExternalEtcd {
+		l.Etcd = []Node{{Host: "e1", Name: "etcd-a", Address: "172.30.0.21"}}
+	}
 	l.docker, err = newEngine()
 	return l, err
 }
+
+// all are the machines of the cluster.
+func (l *Lab) all() []Node { return slices.Concat(l.Etcd, l.Nodes) }
 
 // Balancer returns the address of the load balancer, which is the cluster's
 // controlPlaneEndpoint.
@@ -138,13 +146,33 @@ func (l *Lab) Up(ctx context.Context) error {
 	if err := l.boot(ctx, made); err != nil {
 		return err
 	}
+	if err := l.externalEtcd(ctx); err != nil {
+		return err
+	}
 	if err := l.join(ctx); err != nil {
+		return err
+	}
+	if err := l.externalCA(ctx); err != nil {
 		return err
 	}
 	if err := l.save(ctx); err != nil {
 		return err
 	}
 	return l.note()
+}
+
+// Fresh makes the lab be as it is after Up, whatever was there.
+func (l *Lab) Fresh(ctx context.Context) error {
+	if err := l.docker.start(ctx, l.Out); err != nil {
+		return err
+	}
+	if l.same() && l.Reset(ctx) == nil {
+		return nil
+	}
+	if err := os.RemoveAll(l.Path("lab.json")); err != nil { // whatever it is, it is not healthy
+		return err
+	}
+	return l.Up(ctx)
 }
 
 // Down removes the cluster, and stops the container engine if the lab started
@@ -203,18 +231,18 @@ func (l *Lab) Connect(ctx context.Context) error {
 	return nil
 }
 
-// Select returns the named nodes, all without a name.
-func (l *Lab) Select(hosts ...string) ([]Node, error) {
-	if len(hosts) == 0 {
+// Select returns the named nodes; without a name the masters.
+func (l *Lab) Select(names ...string) ([]Node, error) {
+	if len(names) == 0 {
 		return l.Nodes, nil
 	}
 	var nodes []Node
-	for _, h := range hosts {
-		i := slices.IndexFunc(l.Nodes, func(n Node) bool { return n.Host == h })
+	for _, h := range names {
+		i := slices.IndexFunc(l.all(), func(n Node) bool { return n.Host == h })
 		if i < 0 {
-			return nil, fmt.Errorf("no host %q in the lab: it has %q", h, l.hosts())
+			return nil, fmt.Errorf("no host %q in the lab: it has %q", h, hosts(l.all()))
 		}
-		nodes = append(nodes, l.Nodes[i])
+		nodes = append(nodes, l.all()[i])
 	}
 	return nodes, nil
 }

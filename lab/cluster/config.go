@@ -13,12 +13,12 @@ const (
 
 // registration is what kubeadm init and join are told of a node. The kernel's
 // configuration is not to be had in a container.
-func registration(n Node) string {
-	return fmt.Sprintf(`{name: %s, criSocket: "unix:///run/containerd/containerd.sock", taints: [], ignorePreflightErrors: [SystemVerification]}`, n.Name)
+func (l *Lab) registration(n Node) string {
+	return fmt.Sprintf(`{name: %s, criSocket: %q, taints: [], ignorePreflightErrors: [SystemVerification]}`, n.Name, l.release().runtime().socket)
 }
 
 func (l *Lab) initConfig(n Node) string {
-	return fmt.Sprintf(`apiVersion: kubeadm.k8s.io/v1beta4
+	return fmt.Sprintf(`apiVersion: kubeadm.k8s.io/%[6]s
 kind: InitConfiguration
 bootstrapTokens: [{token: %[1]s, ttl: 24h0m0s}]
 certificateKey: %[2]s
@@ -30,35 +30,30 @@ apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
 cgroupDriver: cgroupfs
 failSwapOn: false
-failCgroupV1: false
 imageGCHighThresholdPercent: 100
 evictionHard: {nodefs.available: "0%%", nodefs.inodesFree: "0%%", imagefs.available: "0%%", imagefs.inodesFree: "0%%", memory.available: "10Mi"}
-`, token, certificateKey, n.Address, registration(n), l.clusterConfig(""))
+%[7]s`, token, certificateKey, n.Address, l.registration(n), l.clusterConfig(), l.release().api, l.release().kubelet)
 }
 
-// clusterConfig is the ClusterConfiguration; validity is of the certificates,
-// "" for kubeadm's year.
-func (l *Lab) clusterConfig(validity string) string {
-	if validity != "" {
-		validity = "certificateValidityPeriod: " + validity + "\n"
-	}
-	return fmt.Sprintf(`apiVersion: kubeadm.k8s.io/v1beta4
+func (l *Lab) clusterConfig() string {
+	return fmt.Sprintf(`apiVersion: kubeadm.k8s.io/%s
 kind: ClusterConfiguration
 kubernetesVersion: v%s
 clusterName: lab
+imageRepository: registry.k8s.io
 controlPlaneEndpoint: %s
 networking: {podSubnet: 10.244.0.0/16, serviceSubnet: 10.96.0.0/16}
 apiServer: {certSANs: [%q, 127.0.0.1, localhost]}
-%s`, l.Version, l.Balancer(), balancer, validity)
+%s`, l.release().api, l.Version, l.Balancer(), balancer, l.etcdConfig())
 }
 
 func (l *Lab) joinConfig(n Node) string {
-	return fmt.Sprintf(`apiVersion: kubeadm.k8s.io/v1beta4
+	return fmt.Sprintf(`apiVersion: kubeadm.k8s.io/%s
 kind: JoinConfiguration
 discovery: {bootstrapToken: {apiServerEndpoint: %q, token: %s, unsafeSkipCAVerification: true}}
 controlPlane: {certificateKey: %s, localAPIEndpoint: {advertiseAddress: %s, bindPort: 6443}}
 nodeRegistration: %s
-`, l.Balancer(), token, certificateKey, n.Address, registration(n))
+`, l.release().api, l.Balancer(), token, certificateKey, n.Address, l.registration(n))
 }
 
 func (l *Lab) haproxy() string {
@@ -90,25 +85,28 @@ backend apis
 
 // inventory is a Certbook inventory of the lab, with a user who has sudo.
 func (l *Lab) inventory() string {
-	var hosts strings.Builder
-	for _, n := range l.Nodes {
-		fmt.Fprintf(&hosts, "  %s: {address: %s}\n", n.Host, n.Address)
+	var lines strings.Builder
+	for _, n := range l.all() {
+		fmt.Fprintf(&lines, "  %s: {address: %s}\n", n.Host, n.Address)
+	}
+	groups := fmt.Sprintf("  masters: {hosts: [%s]}\n", strings.Join(hosts(l.Nodes), ", "))
+	if len(l.Etcd) > 0 {
+		groups += fmt.Sprintf("  etcd: {hosts: [%s]}\n", strings.Join(hosts(l.Etcd), ", "))
 	}
 	return fmt.Sprintf(`version: 1
-description: the lab's masters
+description: the lab's machines
 ssh:
   user: ops
   identity: [%s]
   known_hosts: [%s]
 hosts:
 %sgroups:
-  masters: {hosts: [%s]}
-`, l.KeyFile(), l.KnownHosts(), hosts.String(), strings.Join(l.hosts(), ", "))
+%s`, l.KeyFile(), l.KnownHosts(), lines.String(), groups)
 }
 
-func (l *Lab) hosts() []string {
+func hosts(nodes []Node) []string {
 	var names []string
-	for _, n := range l.Nodes {
+	for _, n := range nodes {
 		names = append(names, n.Host)
 	}
 	return names

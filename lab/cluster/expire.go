@@ -7,14 +7,15 @@ import (
 	"time"
 )
 
-// expireScript issues every certificate of a node anew, from its own CAs, with
-// kubeadm, and the kubelet's client certificate too. Nothing is restarted.
+// expireScript issues every certificate of a node anew, from its own CAs, and
+// the kubelet's client certificate too. Nothing is restarted. It takes the
+// kubeadm of the default release: earlier ones know of no validity but a year.
 const expireScript = `
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 cat >"$dir/kubeadm.yaml"
-kubeadm certs renew all --config "$dir/kubeadm.yaml" >/dev/null
-kubeadm init phase kubeconfig kubelet --config "$dir/kubeadm.yaml" --kubeconfig-dir "$dir" >/dev/null
+/opt/lab/kubeadm certs renew all --config "$dir/kubeadm.yaml" >/dev/null
+/opt/lab/kubeadm init phase kubeconfig kubelet --config "$dir/kubeadm.yaml" --kubeconfig-dir "$dir" >/dev/null
 pem=/var/lib/kubelet/pki/kubelet-client-$(date +%Y-%m-%d-%H-%M-%S).pem
 for k in client-certificate-data client-key-data; do
 	sed -n "s/.*$k: //p" "$dir/kubelet.conf" | base64 -d
@@ -36,7 +37,12 @@ kind: InitConfiguration
 localAPIEndpoint: {advertiseAddress: %s}
 nodeRegistration: %s
 ---
-%s`, n.Address, registration(n), l.clusterConfig(validity.String()))
+apiVersion: kubeadm.k8s.io/v1beta4
+kind: ClusterConfiguration
+kubernetesVersion: v%s
+controlPlaneEndpoint: %s
+certificateValidityPeriod: %s
+`, n.Address, l.registration(n), Versions()[0], l.Balancer(), validity)
 		_, err := l.Pipe(ctx, n, strings.NewReader(config), "sh", "-ec", expireScript)
 		return err
 	})

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"certbook/lab/binaries"
@@ -29,7 +30,7 @@ var debian = []string{
 	"runc", "socat", "sudo", "systemd", "systemd-sysv", "util-linux-extra",
 }
 
-const release = "bookworm"
+const suite = "bookworm"
 
 // setup makes a node of the root file system.
 const setup = `set -eu
@@ -47,18 +48,25 @@ systemctl mask systemd-networkd-wait-online systemd-resolved systemd-timesyncd g
 // made is what is built once.
 type made struct {
 	programs []string // directories
+	reissue  string   // the kubeadm that issues certificates of any validity
 	node     string   // image of a node
 	archive  string   // of the control plane's images
 }
-
-// pause is the version of the sandbox image that containerd is configured for.
-const pause = "3.10.1"
 
 // prepare builds what the cache and the engine do not have yet.
 func (l *Lab) prepare(ctx context.Context) (made, error) {
 	var m made
 	var err error
 	if m.programs, err = binaries.BuildNodes(ctx, l.Version, l.Out); err != nil {
+		return m, err
+	}
+	first := m.programs
+	if l.Version != Versions()[0] {
+		if first, err = binaries.BuildNodes(ctx, Versions()[0], l.Out); err != nil {
+			return m, err
+		}
+	}
+	if m.reissue, err = find(first, "kubeadm"); err != nil {
 		return m, err
 	}
 	if m.node, err = l.nodeImage(ctx); err != nil {
@@ -70,8 +78,12 @@ func (l *Lab) prepare(ctx context.Context) (made, error) {
 
 // nodeImage returns the image of a node.
 func (l *Lab) nodeImage(ctx context.Context) (string, error) {
+	packages := slices.Clone(debian)
+	if l.release().docker {
+		packages = append(packages, "docker.io")
+	}
 	sum := sha256.New()
-	fmt.Fprint(sum, debian, release, setup)
+	fmt.Fprint(sum, packages, suite, setup)
 	err := fs.WalkDir(rootfs, ".", func(name string, e fs.DirEntry, err error) error {
 		if err != nil || e.IsDir() {
 			return err
@@ -103,7 +115,7 @@ func (l *Lab) nodeImage(ctx context.Context) (string, error) {
 	if err := os.Chmod(root, 0o755); err != nil {
 		return "", err
 	}
-	if err := command(ctx, "debootstrap", "--variant=minbase", "--include="+strings.Join(debian, ","), release, root); err != nil {
+	if err := command(ctx, "debootstrap", "--variant=minbase", "--include="+strings.Join(packages, ","), suite, root); err != nil {
 		return "", err
 	}
 	if err := writeRootfs(root); err != nil {
@@ -182,16 +194,13 @@ func (l *Lab) controlPlane(ctx context.Context, programs []string) (string, erro
 	if _, err := os.Stat(archive); err == nil {
 		return archive, nil
 	}
-	images := map[string][]string{
-		"pause:" + pause: {"pause"},
-		"etcd:3.6.5-0":   {"etcd", "etcdctl"},
-	}
+	images := map[string][]string{"pause": {"pause"}, "etcd": {"etcd", "etcdctl"}}
 	for _, c := range []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler"} {
-		images[c+":v"+l.Version] = []string{c}
+		images[c] = []string{c}
 	}
 	var names []string
-	for name, programsOf := range images {
-		name = "registry.k8s.io/" + name
+	for program, programsOf := range images {
+		name := l.Image(program)
 		names = append(names, name)
 		pipe, write := io.Pipe()
 		go func() { write.CloseWithError(imageTar(write, programs, programsOf)) }()

@@ -21,18 +21,18 @@ func (l *Lab) boot(ctx context.Context, m made) error {
 		return err
 	}
 	if _, err := l.docker.run(ctx, nil, "run", "-d", "--name", container("lb"), "--hostname", "lb", "--network", network, "--ip", balancer,
-		"--init", "--label", network, "-v", l.Dir+":/etc/lab:ro", m.node, "haproxy", "-f", "/etc/lab/haproxy.cfg"); err != nil {
+		"--init", "--label", network, "-v", l.Path("nodes")+":/etc/lab:ro", m.node, "haproxy", "-f", "/etc/lab/haproxy.cfg"); err != nil {
 		return err
 	}
-	if err := each(l.Nodes, func(n Node) error { return l.start(ctx, n, m) }); err != nil {
+	if err := each(l.all(), func(n Node) error { return l.start(ctx, n, m) }); err != nil {
 		return err
 	}
 	if err := l.hostKeys(ctx); err != nil {
 		return err
 	}
-	l.say("%d nodes and the load balancer", len(l.Nodes))
-	err := each(l.Nodes, func(n Node) error {
-		_, err := l.Run(ctx, n, "ctr", "-n", "k8s.io", "images", "import", "/opt/lab/images.tar")
+	l.say("%d nodes and the load balancer", len(l.all()))
+	err := each(l.all(), func(n Node) error {
+		_, err := l.Run(ctx, n, append(l.release().runtime().load, "/opt/lab/images.tar")...)
 		return err
 	})
 	l.say("images imported")
@@ -50,10 +50,10 @@ func (l *Lab) start(ctx context.Context, n Node, m made) error {
 		"--cap-add=ALL", "--cap-drop=SYS_RESOURCE", "--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined",
 		"--security-opt", "systempaths=unconfined", "--device-cgroup-rule", "a *:* rwm", "--cgroupns=private",
 		"--stop-signal", "SIGRTMIN+3", "--tmpfs", "/run", "--tmpfs", "/tmp", "--volume", "/var", "-e", "container=docker",
-		"-v", l.Dir + ":/etc/lab:ro", "-v", m.archive + ":/opt/lab/images.tar:ro",
+		"-v", l.Path("nodes") + ":/etc/lab:ro", "-v", m.archive + ":/opt/lab/images.tar:ro",
 	}
 	for _, p := range []string{"kubeadm", "kubelet", "kubectl", "etcdctl", "etcdutl", "crictl"} {
-		if p == "crictl" && !n.crictl() {
+		if p == "crictl" && !l.crictl(n) {
 			continue
 		}
 		file, err := find(m.programs, p)
@@ -62,11 +62,12 @@ func (l *Lab) start(ctx context.Context, n Node, m made) error {
 		}
 		args = append(args, "-v", file+":/usr/bin/"+p+":ro")
 	}
+	args = append(args, "-v", m.reissue+":/opt/lab/kubeadm:ro")
 	if _, err := l.docker.run(ctx, nil, append(args, m.node)...); err != nil {
 		return err
 	}
 	return l.await(ctx, time.Minute, func(ctx context.Context) error {
-		_, err := l.Run(ctx, n, "systemctl", "is-active", "-q", "containerd", "ssh")
+		_, err := l.Run(ctx, n, "systemctl", "is-active", "-q", l.release().runtime().service, "ssh")
 		return err
 	})
 }
@@ -74,7 +75,7 @@ func (l *Lab) start(ctx context.Context, n Node, m made) error {
 // hostKeys records the keys that the masters' sshd have made.
 func (l *Lab) hostKeys(ctx context.Context) error {
 	var known strings.Builder
-	for _, n := range l.Nodes {
+	for _, n := range l.all() {
 		keys, err := l.Shell(ctx, n, "cat /etc/ssh/ssh_host_*_key.pub")
 		if err != nil {
 			return err
@@ -88,7 +89,7 @@ func (l *Lab) hostKeys(ctx context.Context) error {
 
 // crictl reports whether a node has crictl. The others have containerd's own
 // ctr only, as kubeadm's packages of late.
-func (n Node) crictl() bool { return n.Host == "m1" }
+func (l *Lab) crictl(n Node) bool { return n.Host == "m1" && !l.release().docker }
 
 // await tries until there is no error.
 func (l *Lab) await(ctx context.Context, limit time.Duration, try func(context.Context) error) error {
@@ -129,11 +130,13 @@ func (l *Lab) Pipe(ctx context.Context, n Node, stdin io.Reader, argv ...string)
 	return string(out), err
 }
 
-// write makes the files that the nodes see as /etc/lab, and the key to log in
-// with.
+// write makes the lab's files; the nodes see those in nodes as /etc/lab. It
+// makes the key to log in with as well.
 func (l *Lab) write(m made) error {
-	if err := os.MkdirAll(l.Path("ssh"), 0o700); err != nil {
-		return err
+	for dir, mode := range map[string]os.FileMode{"ssh": 0o700, "nodes": 0o755} {
+		if err := os.MkdirAll(l.Path(dir), mode); err != nil {
+			return err
+		}
 	}
 	if _, err := os.Stat(l.KeyFile()); err != nil {
 		if out, err := exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f", l.KeyFile()).CombinedOutput(); err != nil {
@@ -145,16 +148,16 @@ func (l *Lab) write(m made) error {
 		return err
 	}
 	files := map[string]string{
-		"authorized_keys": string(public),
-		"haproxy.cfg":     l.haproxy(),
-		"inventory.yaml":  l.inventory(),
-		"programs":        strings.Join(m.programs, "\n"),
+		"nodes/authorized_keys": string(public),
+		"nodes/haproxy.cfg":     l.haproxy(),
+		"inventory.yaml":        l.inventory(),
+		"programs":              strings.Join(m.programs, "\n"),
 	}
 	for i, n := range l.Nodes {
 		if i == 0 {
-			files["kubeadm-"+n.Host+".yaml"] = l.initConfig(n)
+			files["nodes/kubeadm-"+n.Host+".yaml"] = l.initConfig(n)
 		} else {
-			files["kubeadm-"+n.Host+".yaml"] = l.joinConfig(n)
+			files["nodes/kubeadm-"+n.Host+".yaml"] = l.joinConfig(n)
 		}
 	}
 	for name, text := range files {

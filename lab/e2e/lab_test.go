@@ -1,7 +1,8 @@
 //go:build e2e
 
 // Package e2e runs Certbook on the lab: real masters, real kubeadm, real etcd,
-// over SSH as a user with sudo. Each scenario starts from the same state.
+// over SSH as a user with sudo. Each scenario starts from the same state of the
+// lab that it asks for.
 //
 //	make e2e                            all of them
 //	make e2e RUN=TestEverythingExpired  one
@@ -38,17 +39,10 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) int {
-	ctx := context.Background()
 	root, err := filepath.Abs("../..")
 	if err == nil {
 		dir = filepath.Join(root, ".lab", "e2e")
 		certbook = filepath.Join(dir, "certbook")
-		lab, err = cluster.Open(filepath.Join(root, ".lab"), cluster.Options{}, os.Stderr)
-	}
-	if err == nil {
-		err = lab.Up(ctx)
-	}
-	if err == nil {
 		err = os.MkdirAll(dir, 0o755)
 	}
 	if err == nil {
@@ -63,11 +57,21 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
-// reset brings the lab to its first state, and shows what it was like when
-// the test fails.
+// reset brings the default lab to its first state.
 func reset(t *testing.T) {
 	t.Helper()
-	require.NoError(t, lab.Reset(t.Context()))
+	on(t, cluster.Options{})
+}
+
+// on brings a lab to its first state, and shows what it was like when the test
+// fails. There is one lab at a time: tests that want the same follow each
+// other.
+func on(t *testing.T, opt cluster.Options) {
+	t.Helper()
+	var err error
+	lab, err = cluster.Open(filepath.Dir(dir), opt, os.Stderr)
+	require.NoError(t, err)
+	require.NoError(t, lab.Fresh(t.Context()))
 	t.Cleanup(func() {
 		if t.Failed() {
 			out, err := lab.Kubectl(context.Background(), "get", "nodes,pods", "-A", "-o", "wide", "--request-timeout=5s")

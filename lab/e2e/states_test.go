@@ -4,6 +4,11 @@ package e2e_test
 
 import (
 	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -103,7 +108,7 @@ spec:
   hostNetwork: true
   automountServiceAccountToken: false
   containers:
-  - {name: etcd, image: registry.k8s.io/pause:3.10.1, imagePullPolicy: Never}
+  - {name: etcd, image: `+lab.Image("pause")+`, imagePullPolicy: Never}
 E`)
 	eventually(t, time.Minute, func() error {
 		_, err := lab.Shell(t.Context(), n, "pgrep -f '^/usr/local/bin/pause$' >/dev/null && kubectl --kubeconfig /etc/kubernetes/admin.conf get pod etcd-operator-kube-apiserver-x | grep -q Running")
@@ -114,4 +119,82 @@ E`)
 	succeeds(t, "--limit", n.Host)
 	require.Equal(t, id, shell(t, n, "kubectl --kubeconfig /etc/kubernetes/admin.conf get pod etcd-operator-kube-apiserver-x -o jsonpath='{.status.containerStatuses[0].containerID} {.status.containerStatuses[0].restartCount}'"))
 	require.Contains(t, onDisk(t, n, "/var/lib/kubelet/pki/kubelet-client-current.pem").Subject.CommonName, "system:node:"+n.Name)
+}
+
+// TestRenewedNotRestarted has files that were renewed by hand, and processes
+// that nobody has restarted. check says so by name before the old certificates
+// end and after it, and run restarts just what holds them.
+func TestRenewedNotRestarted(t *testing.T) {
+	reset(t)
+	require.NoError(t, lab.Expire(t.Context(), 2*time.Minute, lab.Nodes...))
+	ends := onDisk(t, lab.Nodes[0], pki+"apiserver.crt").NotAfter
+	require.NoError(t, lab.RestartAll(t.Context(), lab.Nodes...))
+	eventually(t, 2*time.Minute, func() error { return lab.Healthy(t.Context()) })
+	for _, n := range lab.Nodes {
+		shell(t, n, "kubeadm certs renew all")
+	}
+	require.Less(t, time.Now(), ends)
+	requireStates := func(code int, state string) error {
+		got, stdout, stderr, _ := call(t, "check", "-i", lab.Path("inventory.yaml"))
+		for _, n := range lab.Nodes {
+			for _, f := range []string{"controller-manager.conf", "scheduler.conf"} {
+				if !regexp.MustCompile(`(?m)^` + n.Host + ` +` + f + ` +` + state + ` `).MatchString(stdout) {
+					return fmt.Errorf("%s of %s is not %s:\n%s%s", f, n.Host, state, stdout, stderr)
+				}
+			}
+		}
+		if n := strings.Count(stdout, " "+state+" "); got != code || n != 2*len(lab.Nodes) {
+			return fmt.Errorf("exit code %d, %d times %s:\n%s%s", got, n, state, stdout, stderr)
+		}
+		return nil
+	}
+	eventually(t, time.Minute, func() error { return requireStates(3, "STALE") }) // the kubelets renew theirs meanwhile
+
+	time.Sleep(time.Until(ends))
+	eventually(t, time.Minute, func() error { return requireStates(4, "REFUSED") })
+	for _, n := range lab.Nodes { // health tells nothing
+		shell(t, n, "curl -sSfk https://127.0.0.1:10257/healthz; curl -sSfk https://127.0.0.1:10259/healthz")
+	}
+
+	processes := containers(t)
+	succeeds(t)
+	requireRestarted(t, processes, "kube-controller-manager", "kube-scheduler")
+	requireWorks(t)
+	code, stdout, stderr, _ := call(t, "check", "-i", lab.Path("inventory.yaml"))
+	require.Zero(t, code, "%s%s", stdout, stderr)
+}
+
+// TestUnhealthyAfterRestart breaks the first master's API server in the middle
+// of its renewal: that master is brought back, and no other is touched.
+func TestUnhealthyAfterRestart(t *testing.T) {
+	reset(t)
+	require.NoError(t, lab.Expire(t.Context(), 24*time.Hour, lab.Nodes...))
+	eventually(t, time.Minute, func() error { return lab.Healthy(t.Context()) })
+	before, processes := serials(t), containers(t)
+	overlay := filepath.Join(t.TempDir(), "overlay.yaml")
+	require.NoError(t, os.WriteFile(overlay, []byte(`version: 1
+name: break
+vars: {restart_all: true}
+steps:
+  - {id: restart, with: {wait: 30s}}
+insert:
+  - before: restart
+    steps:
+      - id: break
+        action: run-command
+        with: {argv: [sed, -i, s/--secure-port=6443/--secure-port=broken/, /etc/kubernetes/manifests/kube-apiserver.yaml]}
+`), 0o644))
+	r := play(t, "-f", overlay)
+	t.Log(r.stderr)
+	require.NotZero(t, r.code)
+	require.Contains(t, r.stderr, "kube-apiserver")
+	require.Equal(t, before, serials(t), "the first master has its old certificates again, the others were not touched")
+	for name, process := range containers(t) {
+		if !strings.HasPrefix(name, "m1/") {
+			require.Equal(t, processes[name], process, name)
+		}
+	}
+	require.Empty(t, r.steps("m2")["backup_pki"].Status)
+	eventually(t, time.Minute, func() error { return lab.Healthy(t.Context()) })
+	requireServesDisk(t)
 }

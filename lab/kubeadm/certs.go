@@ -136,6 +136,13 @@ func (t Tree) Key(tb testing.TB, name string) crypto.Signer {
 		}
 		return key
 	}
+	if bytes.Contains(text, []byte("BEGIN PRIVATE KEY")) {
+		key, err := x509.ParsePKCS8PrivateKey(block(tb, name, text, "PRIVATE KEY"))
+		if err != nil {
+			tb.Fatalf("key of %s: %v", name, err)
+		}
+		return key.(crypto.Signer) // all kinds of keys are
+	}
 	key, err := x509.ParsePKCS1PrivateKey(block(tb, name, text, "RSA PRIVATE KEY"))
 	if err != nil {
 		tb.Fatalf("key of %s: %v", name, err)

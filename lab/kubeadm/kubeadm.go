@@ -38,6 +38,7 @@ func Versions() []string {
 // which takes minutes and, once, the module proxy.
 func Binary(tb testing.TB, version string) string {
 	tb.Helper()
+	needRoot(tb) // there is little to do with it otherwise, and it is a long build
 	path, err := Build(tb.Context(), version, os.Stderr)
 	if err != nil {
 		tb.Fatal(err)

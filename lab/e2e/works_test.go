@@ -1,0 +1,60 @@
+//go:build e2e
+
+package e2e_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// requireWorks proves that the control plane does its work with valid
+// certificates: leases are renewed, a pod is scheduled and runs, its log is
+// read by way of each API server, and so by each one's kubelet client.
+func requireWorks(t *testing.T) {
+	t.Helper()
+	require.NoError(t, lab.Healthy(t.Context()))
+	now := time.Now()
+	for _, lease := range []string{"kube-controller-manager", "kube-scheduler"} {
+		eventually(t, time.Minute, func() error { return renewed(t, lease, now) })
+	}
+	name := fmt.Sprintf("after-%d", now.Unix())
+	manifest := fmt.Sprintf(`{"apiVersion":"v1","kind":"Pod","metadata":{"name":%q},"spec":{"hostNetwork":true,"restartPolicy":"Never","automountServiceAccountToken":false,
+"containers":[{"name":"c","image":%q,"imagePullPolicy":"Never","command":["/usr/local/bin/etcd","--version"]}]}}`, name, lab.Image("etcd"))
+	_, err := lab.Shell(t.Context(), lab.Nodes[0], "cat >/tmp/pod.json <<'E'\n"+manifest+"\nE\nkubectl --kubeconfig /etc/kubernetes/admin.conf apply -f /tmp/pod.json")
+	require.NoError(t, err)
+	for _, n := range lab.Nodes {
+		eventually(t, time.Minute, func() error {
+			out, err := lab.Shell(t.Context(), n, "kubectl --kubeconfig /etc/kubernetes/admin.conf --server https://"+n.Address+":6443 logs "+name)
+			if err == nil && !strings.Contains(out, "etcd Version") {
+				err = fmt.Errorf("the log is %q", out)
+			}
+			return err
+		})
+	}
+}
+
+// renewed returns nil when the holder of a lease has renewed it after a time.
+func renewed(t *testing.T, name string, after time.Time) error {
+	text, err := lab.Kubectl(t.Context(), "get", "lease", "-n", "kube-system", name, "-o", "json")
+	if err != nil {
+		return err
+	}
+	var lease struct {
+		Spec struct {
+			Holder  string    `json:"holderIdentity"`
+			Renewed time.Time `json:"renewTime"`
+		} `json:"spec"`
+	}
+	if err := json.Unmarshal([]byte(text), &lease); err != nil {
+		return err
+	}
+	if !lease.Spec.Renewed.After(after) {
+		return fmt.Errorf("%s: %s renewed its lease last at %s", name, lease.Spec.Holder, lease.Spec.Renewed)
+	}
+	return nil
+}
