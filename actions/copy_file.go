@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"os"
 	"path"
-	"path/filepath"
 	"strings"
 
 	"certbook/actions/kube"
@@ -403,17 +402,10 @@ func (a *CopyFile) pull(ctx context.Context, h engine.Host) error {
 	if mode == 0 {
 		mode = 0o600
 	}
-	temp, err := os.CreateTemp(filepath.Dir(a.Dest), ".certbook-*")
-	if err != nil {
+	if err := writeController(a.Dest, data, mode); err != nil {
 		return fmt.Errorf("dest on the controller: %w", err)
 	}
-	defer func() { _ = os.Remove(temp.Name()) }() // gone already when it was renamed
-	_, err = temp.Write(data)
-	err = errors.Join(err, temp.Chmod(mode), temp.Sync(), temp.Close())
-	if err != nil {
-		return err
-	}
-	return os.Rename(temp.Name(), a.Dest)
+	return nil
 }
 
 // Revert implements engine.Reverter. A file that was pulled to the controller

@@ -30,10 +30,11 @@ type fakeNode struct {
 	tools      []string // that are installed
 	containers []container
 	next       int
-	sick       map[string]bool // components that come back unhealthy
-	facts      string          // what the preflight script prints
-	kubeadm    string          // version of kubeadm, "" when there is none
-	did        []string        // what was stopped and moved, in order
+	sick       map[string]bool   // components that come back unhealthy
+	facts      string            // what the preflight script prints
+	kubeadm    string            // version of kubeadm, "" when there is none
+	logs       map[string]string // by component, the end of what it has logged
+	did        []string          // what was stopped and moved, in order
 }
 
 // healthURLs are where the components of testdata answer.
@@ -92,6 +93,9 @@ func (n *fakeNode) start(name, pod, namespace, uid string) {
 func (n *fakeNode) shell(_ context.Context, c engine.Command) (engine.Output, error) {
 	if c.Argv[2] == preflightScript {
 		return engine.Output{Stdout: []byte(n.facts)}, nil
+	}
+	if c.Argv[2] == lastLines {
+		return engine.Output{Stdout: []byte(n.logs[c.Argv[5]])}, nil
 	}
 	for _, tool := range c.Argv[4:] {
 		if slices.Contains(n.tools, tool) {

@@ -17,6 +17,7 @@ import (
 type RestartContainer struct {
 	Components []string        `yaml:"components" default:"[etcd, kube-apiserver, kube-controller-manager, kube-scheduler]" doc:"the static pods' containers, in this order"`
 	Method     string          `yaml:"method" default:"auto" enum:"auto|container|manifest|none" doc:"stop the container and let kubelet start a new one; move the manifest out and back; auto: container where a tool is there, else manifest; none: leave them"`
+	All        bool            `yaml:"all" doc:"restart also what reads a changed file again by itself: etcd, and kube-apiserver from 1.25 on"`
 	Force      bool            `yaml:"force" doc:"restart also what is younger than its files"`
 	Grace      schema.Duration `yaml:"grace" default:"5s" doc:"how long a container may take to end before it is killed (etcd at least 30s); an API server finishes its requests at once but waits for watches as long as it may"`
 	Wait       schema.Duration `yaml:"wait" default:"3m" doc:"how long a new container may take to be healthy"`
@@ -43,13 +44,18 @@ only deletes its mirror. This stops the container (kubelet starts a new one), or
 moves the manifest out, waits until the container has gone, and moves it back.
 
 State decides: a component is restarted when a certificate, key or kubeconfig
-that its flags name was written after its container was created, or with force.
-So a restart that was lost in a crash is made up for by the next run, and
-nothing is restarted twice. The components go one after the other in the given
-order; each must be running anew and healthy before the next one is touched.
-Only an API server that must restart as well is stopped before its etcd member,
-so that no client meets an API server without etcd. A member without which the
-others have no quorum is not stopped.
+that its flags name and that it reads only at its start was written after its
+container was created; with all, whatever it reads; with force, always. etcd
+reads a changed certificate at the next handshake, kube-apiserver (1.25 and
+later) within a second: they stay up, and are restarted only when they still
+serve another certificate after that. So a restart that was lost in a crash is
+made up for by the next run, and nothing is restarted twice.
+
+The components go one after the other in the given order; each must be running
+anew and healthy before the next one is touched. Only an API server that must
+restart as well is stopped before its etcd member, so that no client meets an
+API server without etcd. A member without which the others have no quorum is not
+stopped.
 
 The runtime (docker, containerd, cri-o) comes from the kubelet's own
 configuration; the tool is docker, crictl, or containerd's ctr where crictl is
@@ -110,72 +116,6 @@ func (a *RestartContainer) Check(ctx context.Context, p engine.Probe) (engine.Re
 	return res, nil
 }
 
-// judge says whether a component must be restarted, and otherwise proves that
-// it was.
-func (a *RestartContainer) judge(ctx context.Context, p engine.Probe, c containers, layout kube.Layout, m kube.Manifest) (change, done *engine.Change, err error) {
-	if c.tool == "" {
-		return a.judgeBlind(c, m.Component)
-	}
-	running, err := c.running(ctx, p, m.Component)
-	if err != nil {
-		return nil, nil, err
-	}
-	if len(running) == 0 {
-		return &engine.Change{Subject: m.Component, From: "not running", To: "running"}, nil, nil
-	}
-	youngest := running[0]
-	stopped, was := a.restarted[m.Component]
-	switch older := a.older(layout, m, youngest.CreatedAt); {
-	case older != "":
-		return &engine.Change{Subject: m.Component, From: older, To: "restarted",
-			Before: map[string]string{"container": youngest.ID, "started": youngest.CreatedAt.Format(time.RFC3339Nano)}}, nil, nil
-	case a.Force && !was:
-		return &engine.Change{Subject: m.Component, From: "running", To: "restarted",
-			Before: map[string]string{"container": youngest.ID}}, nil, nil
-	case was:
-		return nil, &engine.Change{Subject: m.Component, From: containerOrNone(stopped), To: "container " + short(youngest.ID),
-			Before: map[string]string{"container": stopped},
-			After:  map[string]string{"container": youngest.ID, "started": youngest.CreatedAt.Format(time.RFC3339Nano)}}, nil
-	}
-	return nil, nil, nil
-}
-
-// judgeBlind is judge without a tool that lists containers: only the first
-// time, and only by moving the manifest.
-func (a *RestartContainer) judgeBlind(c containers, component string) (change, done *engine.Change, err error) {
-	if a.Method == "container" {
-		return nil, nil, c.missing()
-	}
-	if _, was := a.restarted[component]; was {
-		return nil, &engine.Change{Subject: component, To: "restarted by its manifest"}, nil
-	}
-	return &engine.Change{Subject: component, From: "of unknown age, there is no tool to ask", To: "restarted"}, nil, nil
-}
-
-// older says than which of the files that m's process reads its credentials
-// from it is older, or would be in this plan; "" is none.
-func (a *RestartContainer) older(layout kube.Layout, m kube.Manifest, started time.Time) string {
-	for _, r := range m.Reads() {
-		f, ok := layout.File(r.Path)
-		switch {
-		case ok && f.Pending:
-			return "older than " + r.Path + " will be"
-		case ok && f.ModTime.After(started):
-			return "older than " + r.Path
-		}
-	}
-	return ""
-}
-
-func containerOrNone(id string) string {
-	if id == "" {
-		return "not running"
-	}
-	return "container " + short(id)
-}
-
-func short(id string) string { return id[:min(12, len(id))] }
-
 // Apply implements engine.Applier.
 func (a *RestartContainer) Apply(ctx context.Context, h engine.Host) error {
 	layout, err := survey(ctx, h)
@@ -196,6 +136,9 @@ func (a *RestartContainer) Apply(ctx context.Context, h engine.Host) error {
 		}
 	}
 	if layout, err = survey(ctx, h); err != nil { // with what came back
+		return err
+	}
+	if err := a.settle(ctx, h, c, layout); err != nil {
 		return err
 	}
 	for _, component := range a.Components {
@@ -312,80 +255,6 @@ func (a *RestartContainer) apiserver(ctx context.Context, h engine.Host, layout 
 		return fmt.Errorf("waiting for kube-apiserver first: %w", err)
 	}
 	return nil
-}
-
-// awaitNew waits for another running container than old, and for its health.
-func (a *RestartContainer) awaitNew(ctx context.Context, h engine.Host, c containers, m kube.Manifest, old string) error {
-	ctx, cancel := context.WithTimeout(ctx, a.Wait.Std())
-	defer cancel()
-	if c.tool != "" {
-		err := poll(ctx, pollInterval, func(ctx context.Context) (bool, string, error) {
-			running, err := c.running(ctx, h, m.Component)
-			return len(running) > 0 && running[0].ID != old, "no new container", err
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return awaitHealthy(ctx, h, m)
-}
-
-// awaitGone waits until a component has no running container, or, without a
-// tool to ask, until nothing answers at its health URL.
-func (a *RestartContainer) awaitGone(ctx context.Context, h engine.Host, c containers, m kube.Manifest) error {
-	ctx, cancel := context.WithTimeout(ctx, a.grace(m.Component)+a.Wait.Std())
-	defer cancel()
-	return poll(ctx, pollInterval, func(ctx context.Context) (bool, string, error) {
-		if c.tool != "" {
-			running, err := c.running(ctx, h, m.Component)
-			return len(running) == 0, "its container has not gone", err
-		}
-		_, err := h.Get(ctx, m.HealthURL())
-		return err != nil, "it still answers", nil
-	})
-}
-
-// awaitHealthy waits until a component's health URL answers 200 twice in a
-// row: an API server answers once and then restarts its informers.
-func awaitHealthy(ctx context.Context, p engine.Probe, m kube.Manifest) error {
-	url := m.HealthURL()
-	if url == "" {
-		return nil
-	}
-	good := 0
-	return poll(ctx, pollInterval, func(ctx context.Context) (bool, string, error) {
-		problem := healthProblem(ctx, p, url)
-		if problem == "" {
-			good++
-		} else {
-			good = 0
-		}
-		return good >= 2, problem, nil
-	})
-}
-
-// healthProblem says in what way a health URL does not answer, "" when it does.
-func healthProblem(ctx context.Context, p engine.Probe, url string) string {
-	r, err := p.Get(ctx, url)
-	switch {
-	case err != nil:
-		return fmt.Sprintf("%s: %v", url, err)
-	case r.Status == 401 || r.Status == 403:
-		return "" // it answers; anonymous requests are turned off
-	case r.Status != 200:
-		return fmt.Sprintf("%s: status %d: %s", url, r.Status, firstWords(r.Body))
-	case strings.Contains(string(r.Body), `"health":"false"`):
-		return fmt.Sprintf("%s: %s", url, firstWords(r.Body))
-	}
-	return ""
-}
-
-func firstWords(b []byte) string {
-	words := strings.Fields(string(b))
-	if len(words) > 30 {
-		words = append(words[:30], "...")
-	}
-	return strings.Join(words, " ")
 }
 
 var _ engine.Validator = (*RestartContainer)(nil)

@@ -17,6 +17,7 @@ import (
 func restart(method string) *RestartContainer {
 	return &RestartContainer{
 		Components: []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"},
+		All:        true,
 		Method:     method, Grace: schema.Duration(30 * time.Second), Wait: schema.Duration(time.Minute),
 		Park: "/var/lib/certbook/parked/r",
 	}
@@ -86,6 +87,47 @@ func TestRestartContainerRuntimes(t *testing.T) {
 				require.Equal(t, want.Runtime, out.Runtime)
 				require.Equal(t, want.Tool, out.Tool)
 				requireClean(t, restart("auto"), n)
+			})
+		})
+	}
+}
+
+// TestRestartContainerLive leaves what reads a changed certificate again by
+// itself alone, unless it does not.
+func TestRestartContainerLive(t *testing.T) {
+	for name, c := range map[string]struct {
+		late time.Duration // until the API server reads its certificate again
+		want []string
+	}{
+		"at once":        {0, []string{"stop kube-controller-manager-m1", "stop kube-scheduler-m1"}},
+		"after a second": {time.Second, []string{"stop kube-controller-manager-m1", "stop kube-scheduler-m1"}},
+		"never":          {time.Hour, []string{"stop kube-apiserver-m1", "stop kube-controller-manager-m1", "stop kube-scheduler-m1"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n, ca := serving(t)
+				f, _ := n.File("/etc/kubernetes/pki/apiserver.crt")
+				old, began, stopped := der(t, f.Data), time.Now(), false
+				n.Serve("172.30.0.11:6443", func() ([][]byte, error) {
+					stopped = stopped || len(n.did) > 0 && n.did[0] == "stop kube-apiserver-m1"
+					if f, _ := n.File("/etc/kubernetes/pki/apiserver.crt"); stopped || time.Since(began) >= c.late {
+						return [][]byte{der(t, f.Data)}, nil
+					}
+					return [][]byte{old}, nil
+				})
+				now, err := n.Now(t.Context())
+				require.NoError(t, err)
+				n.renewed("controller-manager.conf", "scheduler.conf")
+				for _, f := range []string{"apiserver", "etcd/server", "etcd/peer"} {
+					n.Put("/etc/kubernetes/pki/"+f+".crt", issue(t, &ca, "m1", now, now.Add(day)).certPEM())
+				}
+				a := restart("auto")
+				a.All = false
+				carryOut(t, a, n)
+				require.Equal(t, c.want, n.did)
+				again := restart("auto")
+				again.All = false
+				requireClean(t, again, n)
 			})
 		})
 	}

@@ -2,12 +2,9 @@ package actions
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
-	"fmt"
+	"slices"
 	"strings"
-	"time"
 
 	"certbook/actions/kube"
 	"certbook/engine"
@@ -18,20 +15,14 @@ type VerifyCerts struct {
 	Components []string `yaml:"components" default:"[etcd, kube-apiserver, kube-controller-manager, kube-scheduler]" doc:"the static pods' containers to look at"`
 	Processes  bool     `yaml:"processes" default:"true" doc:"also prove that each process is younger than the files which it reads only once"`
 	Enabled    bool     `yaml:"enabled" default:"true" doc:"false skips the proof and says so"`
+	Fail       bool     `yaml:"fail" default:"true" doc:"fail when something is not proven; false only tells, in the outputs"`
 }
 
-// Proofs is what VerifyCerts proved.
+// Proofs is what VerifyCerts finds.
 type Proofs struct {
-	Proofs []Proof `expr:"proofs" doc:"one for each port and each process" json:"proofs"`
-}
-
-// Proof is one proof that a certificate is in use.
-type Proof struct {
-	Component string `expr:"component" doc:"the container's name" json:"component"`
-	Path      string `expr:"path" doc:"the file on disk" json:"path"`
-	Address   string `expr:"address" doc:"where it is served, host:port; empty for a client certificate" json:"address,omitempty"`
-	Serial    string `expr:"serial" doc:"serial number that is served, hexadecimal" json:"serial,omitempty"`
-	Since     string `expr:"since" doc:"when the process that holds it was started, RFC 3339" json:"since,omitempty"`
+	Uses    []Use `expr:"uses" doc:"one for each port and each process" json:"uses"`
+	Stale   int   `expr:"stale" doc:"uses of a certificate that was replaced on disk" json:"stale"`
+	Refused int   `expr:"refused" doc:"uses of a certificate that is not accepted any more" json:"refused"`
 }
 
 func verifyCertsSpec() engine.Spec {
@@ -44,7 +35,8 @@ and etcd's peer port: the certificate that is served there must be the one on
 disk. kube-controller-manager and kube-scheduler serve certificates that they
 make in memory, and their health endpoints answer 200 even when their client
 certificate has expired; for the kubeconfigs which they read only once, the proof
-is that their container is younger than the file.
+is that their container is younger than the file. When it is not, the end of its
+log tells whether the API server refuses it already.
 
 It fails and names every port and process that uses something else. Give it
 retries: a process may need a second to read a new file.`,
@@ -59,105 +51,74 @@ var _ engine.Action = (*VerifyCerts)(nil)
 // Check implements engine.Action.
 func (a *VerifyCerts) Check(ctx context.Context, p engine.Probe) (engine.Result, error) {
 	if !a.Enabled {
-		return engine.Result{Warnings: []string{"not proven that the new certificates are in use: verification is turned off"}}, nil
+		return engine.Result{Outputs: Proofs{}, Warnings: []string{"not proven that the new certificates are in use: verification is turned off"}}, nil
 	}
 	layout, err := survey(ctx, p)
 	if err != nil {
 		return engine.Result{}, err
 	}
-	out := Proofs{}
-	res := engine.Result{}
-	var problems []string
+	now, err := p.Now(ctx)
+	if err != nil {
+		return engine.Result{}, err
+	}
+	var manifests []kube.Manifest
 	for _, component := range a.Components {
-		m, ok := layout.Pods.Component(component)
-		if !ok {
-			continue
-		}
-		for _, e := range m.Serves() {
-			proof, problem := served(ctx, p, layout, component, e)
-			if problem != "" {
-				problems = append(problems, problem)
-				continue
-			}
-			out.Proofs = append(out.Proofs, proof)
-			res.Done = append(res.Done, engine.Change{Subject: component + " at " + e.Address, To: "serves " + e.Path + ", serial " + proof.Serial,
-				After: map[string]string{"serial": proof.Serial, "path": e.Path}})
+		if m, ok := layout.Pods.Component(component); ok {
+			manifests = append(manifests, m)
 		}
 	}
-	if a.Processes {
-		more, err := a.processes(ctx, p, layout, &out, &res)
-		problems = append(problems, more...)
-		if err != nil {
-			problems = append(problems, err.Error())
+	res := engine.Result{}
+	var uses []Use
+	for _, m := range manifests {
+		for _, e := range m.Serves() {
+			uses = append(uses, served(ctx, p, layout, m.Component, e, now))
 		}
+	}
+	var runtimeProblem error
+	if a.Processes && len(manifests) > 0 {
+		c, err := findRuntime(ctx, p, layout)
+		if err == nil && c.tool == "" {
+			res.Warnings = append(res.Warnings, "not proven that the processes are younger than their kubeconfigs: "+c.missing().Error())
+			manifests = nil
+		}
+		for i := 0; i < len(manifests) && err == nil; i++ {
+			var more []Use
+			more, err = held(ctx, p, c, layout, manifests[i], now)
+			uses = append(uses, more...)
+		}
+		runtimeProblem = err
+	}
+	return a.sumUp(res, uses, runtimeProblem)
+}
+
+// sumUp makes the result of what was found.
+func (a *VerifyCerts) sumUp(res engine.Result, uses []Use, problem error) (engine.Result, error) {
+	out := Proofs{Uses: uses}
+	var problems []string
+	for _, u := range uses {
+		switch kube.Usage(u.State) {
+		case kube.Current:
+			if u.Address != "" {
+				res.Done = append(res.Done, engine.Change{Subject: u.Component + " at " + u.Address, To: "serves " + u.Path + ", serial " + u.Serial,
+					After: map[string]string{"serial": u.Serial, "path": u.Path}})
+			}
+			continue
+		case kube.Stale:
+			out.Stale++
+		case kube.Refused:
+			out.Refused++
+		}
+		problems = append(problems, u.Component+": "+u.Reason)
+	}
+	if problem != nil {
+		problems = append(problems, problem.Error())
 	}
 	res.Outputs = out
-	if len(problems) > 0 {
-		return res, errors.New(strings.Join(problems, "; "))
+	switch {
+	case len(problems) > 0 && a.Fail:
+		return res, errors.New(strings.Join(slices.Compact(problems), "; "))
+	case len(problems) > 0:
+		res.Warnings = append(res.Warnings, problems...)
 	}
 	return res, nil
-}
-
-// served compares the certificate that a port serves with the one on disk.
-func served(ctx context.Context, p engine.Probe, layout kube.Layout, component string, e kube.Endpoint) (Proof, string) {
-	f, _ := layout.File(e.Path)
-	chain, err := kube.ParseChain(f.Data)
-	if err != nil {
-		return Proof{}, fmt.Sprintf("%s: %s: %v", component, e.Path, err)
-	}
-	raw, err := p.Handshake(ctx, e.Address)
-	if err != nil {
-		return Proof{}, fmt.Sprintf("%s: %s: %v", component, e.Address, err)
-	}
-	if len(raw) == 0 {
-		return Proof{}, fmt.Sprintf("%s: %s served no certificate", component, e.Address)
-	}
-	sum := sha256.Sum256(raw[0])
-	if got, want := hex.EncodeToString(sum[:]), kube.Fingerprint(chain[0]); got != want {
-		return Proof{}, fmt.Sprintf("%s: %s serves another certificate (sha256 %s...) than %s (sha256 %s...)", component, e.Address, got[:16], e.Path, want[:16])
-	}
-	return Proof{Component: component, Path: e.Path, Address: e.Address, Serial: kube.Serial(chain[0])}, ""
-}
-
-// processes looks at what is read only at start.
-func (a *VerifyCerts) processes(ctx context.Context, p engine.Probe, layout kube.Layout, out *Proofs, res *engine.Result) ([]string, error) {
-	c, err := findRuntime(ctx, p, layout)
-	if err != nil {
-		return nil, err
-	}
-	if c.tool == "" {
-		res.Warnings = append(res.Warnings, "not proven that the processes are younger than their kubeconfigs: "+c.missing().Error())
-		return nil, nil
-	}
-	var problems []string
-	for _, component := range a.Components {
-		m, ok := layout.Pods.Component(component)
-		if !ok {
-			continue
-		}
-		running, err := c.running(ctx, p, component)
-		if err != nil {
-			return nil, err
-		}
-		if len(running) == 0 {
-			problems = append(problems, component+" is not running")
-			continue
-		}
-		since := running[0].CreatedAt
-		seen := map[string]bool{}
-		for _, r := range m.Reads() {
-			f, ok := layout.File(r.Path)
-			if !ok || r.Live || seen[r.Path] {
-				continue
-			}
-			seen[r.Path] = true
-			if f.ModTime.After(since) {
-				problems = append(problems, fmt.Sprintf("%s runs since %s, but %s was written at %s: it still holds the old one",
-					component, since.Format(time.RFC3339), r.Path, f.ModTime.UTC().Format(time.RFC3339)))
-				continue
-			}
-			out.Proofs = append(out.Proofs, Proof{Component: component, Path: r.Path, Since: since.Format(time.RFC3339)})
-		}
-	}
-	return problems, nil
 }

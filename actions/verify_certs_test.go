@@ -34,7 +34,7 @@ func serving(t *testing.T) (*fakeNode, pair) {
 }
 
 func verify() *VerifyCerts {
-	return &VerifyCerts{Enabled: true, Processes: true, Components: []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"}}
+	return &VerifyCerts{Enabled: true, Processes: true, Fail: true, Components: []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"}}
 }
 
 func TestVerifyCerts(t *testing.T) {
@@ -43,7 +43,8 @@ func TestVerifyCerts(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, res.Done, 4)
 	var reads []string
-	for _, p := range res.Outputs.(Proofs).Proofs {
+	for _, p := range res.Outputs.(Proofs).Uses {
+		require.Equal(t, "current", p.State)
 		if p.Since != "" {
 			reads = append(reads, p.Component+" "+p.Path)
 		}
@@ -64,6 +65,40 @@ func TestVerifyCerts(t *testing.T) {
 	require.ErrorContains(t, err, "it still holds the old one")
 	require.NotContains(t, err.Error(), "controller-manager")
 	require.Empty(t, n.Calls("Exec"))
+}
+
+// TestVerifyCertsStates tells what is merely not in use yet from what is not
+// accepted any more.
+func TestVerifyCertsStates(t *testing.T) {
+	n, ca := serving(t)
+	now, err := n.Now(t.Context())
+	require.NoError(t, err)
+	ended := issue(t, &ca, "kube-apiserver", now.Add(-day), now.Add(-time.Hour))
+	n.Serve("172.30.0.11:6443", func() ([][]byte, error) { return [][]byte{ended.cert.Raw}, nil })
+	before := issue(t, &ca, "m1", now.Add(-day), now.Add(time.Hour))
+	n.Serve("172.30.0.11:2380", func() ([][]byte, error) { return [][]byte{before.cert.Raw}, nil })
+	n.renewed("scheduler.conf", "controller-manager.conf")
+	n.logs = map[string]string{
+		"kube-scheduler":          now.Add(30*time.Second).Format(time.RFC3339Nano) + " stderr F error retrieving resource lock: Unauthorized\n",
+		"kube-controller-manager": now.Add(-time.Hour).Format(time.RFC3339Nano) + " stderr F error retrieving resource lock: Unauthorized\n",
+	}
+	a := verify()
+	_, err = a.Check(t.Context(), n)
+	require.ErrorContains(t, err, "it still holds the old one, which the API server refuses")
+	a.Fail = false
+	res, err := a.Check(t.Context(), n)
+	require.NoError(t, err)
+	out := res.Outputs.(Proofs)
+	states := map[string]string{}
+	for _, u := range out.Uses {
+		states[u.Path] = u.State
+	}
+	require.Equal(t, "refused", states["/etc/kubernetes/pki/apiserver.crt"])
+	require.Equal(t, "stale", states["/etc/kubernetes/pki/etcd/peer.crt"])
+	require.Equal(t, "refused", states["/etc/kubernetes/scheduler.conf"])
+	require.Equal(t, "stale", states["/etc/kubernetes/controller-manager.conf"])
+	require.Equal(t, []int{2, 2}, []int{out.Stale, out.Refused})
+	require.Len(t, res.Warnings, 4)
 }
 
 // TestVerifyCertsTool names the ports also when the runtime does not answer.

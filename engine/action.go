@@ -88,3 +88,10 @@ type Waiter interface {
 	Applier
 	Waits()
 }
+
+// Preparer marks an action whose Apply makes something that nobody uses before
+// another step does: a host with it is as it was.
+type Preparer interface {
+	Applier
+	Prepares()
+}

@@ -31,7 +31,7 @@
 // closing [Runner.Stop] does not keep it from that. Then what follows from
 // files ([Follower]: restarts) is checked and applied again in forward order,
 // because a process that has read a reverted file is stale. A step that is
-// neither, and not a [Waiter], leaves the host dirty: a person is needed.
+// neither, and not a [Waiter] or [Preparer], leaves the host dirty: a person is needed.
 // Earlier batches are complete and stay as they are.
 //
 // Closing [Runner.Stop] lets the present steps finish, or fail and be rolled

@@ -40,7 +40,7 @@ func (x *execution) rollback(ctx context.Context, p *PlannedPlay, h *hostState) 
 			failed = true
 		}
 	}
-	h.dirty = failed || slices.ContainsFunc(h.applied, func(a *appliedStep) bool { return a.kept && !waits(a.action) })
+	h.dirty = failed || slices.ContainsFunc(h.applied, func(a *appliedStep) bool { return a.kept && !harmless(a.action) })
 }
 
 // undoable reports whether nothing of an applied action is left after a
@@ -48,12 +48,14 @@ func (x *execution) rollback(ctx context.Context, p *PlannedPlay, h *hostState) 
 func undoable(a Applier) bool {
 	_, reverts := a.(Reverter)
 	_, follows := a.(Follower)
-	return reverts || follows || waits(a)
+	return reverts || follows || harmless(a)
 }
 
-func waits(a Applier) bool {
-	_, ok := a.(Waiter)
-	return ok
+// harmless reports whether a host is as it was after an action was applied.
+func harmless(a Applier) bool {
+	_, waits := a.(Waiter)
+	_, prepares := a.(Preparer)
+	return waits || prepares
 }
 
 func (x *execution) revert(ctx context.Context, p *PlannedPlay, h *hostState, a *appliedStep, reverter Reverter) bool {

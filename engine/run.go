@@ -289,7 +289,7 @@ func (x *execution) finish(p *PlannedPlay, h *hostState) {
 		h.outcome, message = OutcomeUnchanged, h.err.Error()
 		if h.dirty {
 			h.outcome = OutcomePartial
-		} else if slices.ContainsFunc(h.applied, func(a *appliedStep) bool { return !waits(a.action) }) {
+		} else if slices.ContainsFunc(h.applied, func(a *appliedStep) bool { return !harmless(a.action) }) {
 			h.outcome = OutcomeReverted
 		}
 	} else if x.interrupted() && len(x.leftOf(p, h.name)) > 0 {

@@ -224,7 +224,7 @@ func (s *stepRun) remember(a Applier) {
 	if !s.wasApplied(a) {
 		s.h.applied = append(s.h.applied, &appliedStep{step: s.step, action: a})
 	}
-	if _, waits := a.(Waiter); !waits {
+	if !harmless(a) {
 		s.h.dirty = true
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -24,9 +25,14 @@ func checkCommand(std streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "One table of every certificate on every host",
-		Long: `Reads every certificate of the control plane on every host of the group masters
-and prints one table. Exit code 3 when one is due, missing or unreadable, 4 when
-one has expired or is not yet valid.`,
+		Long: `Reads every certificate of the control plane on every host of the group masters,
+and how the processes use it, and prints one table. Exit code 3 when one is due,
+missing, unreadable or stale, 4 when one has expired, is not yet valid or is
+refused.
+
+Stale: it was renewed on disk, but the process still uses the one before, which
+is good for now. Refused: and that one is not accepted any more. 'certbook run'
+restarts just those processes.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return s.check(cmd.Context(), output, warn)
@@ -44,6 +50,37 @@ type hostCheck struct {
 	Host   string          `json:"host"`
 	Error  string          `json:"error,omitempty"`
 	Expiry *actions.Expiry `json:"expiry,omitempty"`
+	Uses   []actions.Use   `json:"uses,omitempty"`
+}
+
+// use joins how certificates are used with what they are: a good one on disk
+// that its process does not hold is stale or refused.
+func (h *hostCheck) use(list []actions.Use) {
+	h.Uses = list
+	if h.Expiry == nil {
+		return
+	}
+	h.Expiry.Certificates = slices.Clone(h.Expiry.Certificates)
+	for _, u := range list {
+		for i := range h.Expiry.Certificates {
+			c := &h.Expiry.Certificates[i]
+			good := c.State == string(kube.OK) || c.State == string(kube.Due) || c.State == string(kube.Stale)
+			if c.Path == u.Path && !c.IsCA && good && (u.State == string(kube.Stale) || u.State == string(kube.Refused)) {
+				c.State = u.State
+			}
+		}
+	}
+}
+
+// problems are the uses that are not as they should be, for people.
+func (h hostCheck) problems() []string {
+	var list []string
+	for _, u := range h.Uses {
+		if u.State != string(kube.Current) {
+			list = append(list, u.Component+": "+u.Reason)
+		}
+	}
+	return list
 }
 
 func (s *session) check(ctx context.Context, output, warn string) error {
@@ -73,8 +110,11 @@ func (s *session) check(ctx context.Context, output, warn string) error {
 			c.Error = oneLine(err.Error())
 		}
 		for _, step := range rep.Steps[name] {
-			if e, ok := step.Outputs.(actions.Expiry); ok {
-				c.Expiry = &e
+			switch out := step.Outputs.(type) {
+			case actions.Expiry:
+				c.Expiry = &out
+			case actions.Proofs:
+				c.use(out.Uses)
 			}
 		}
 		list = append(list, c)
@@ -112,6 +152,9 @@ func (s *session) printCheck(output string, list []hostCheck) error {
 			fmt.Fprintf(s.std.err, "%s: %s\n", oneLine(h.Host), h.Error)
 		} else if h.Expiry != nil && len(h.Expiry.Certificates) == h.Expiry.Missing {
 			fmt.Fprintf(s.std.err, "%s: no kubeadm certificates here; is it a control plane?\n", oneLine(h.Host))
+		}
+		for _, problem := range h.problems() {
+			fmt.Fprintf(s.std.err, "%s: %s\n", oneLine(h.Host), oneLine(problem))
 		}
 	}
 	return nil
@@ -168,9 +211,9 @@ func checkOutcome(s *session, rep *engine.Report, list []hostCheck) error {
 		}
 		for _, c := range h.Expiry.Certificates {
 			switch c.State {
-			case "expired", "not-yet-valid":
+			case "expired", "not-yet-valid", "refused":
 				code = max(code, 4)
-			case "due", "missing", "unreadable":
+			case "due", "missing", "unreadable", "stale":
 				code = max(code, 3)
 			}
 		}

@@ -2,8 +2,10 @@ package main
 
 import (
 	"fmt"
+	"slices"
 
 	"certbook/playbooks"
+	"certbook/schema"
 
 	"github.com/hashicorp/go-multierror"
 	"github.com/spf13/cobra"
@@ -14,13 +16,14 @@ func lintCommand(std streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "lint [PLAYBOOK...]",
 		Short: "Find every mistake in playbooks, overlays and an inventory; dial nothing",
-		Long: `Compiles each playbook (the shipped ones when none is named) with the given
-overlays and inventory, and prints every mistake as file:line:column with the
-offending line. Exit code 2 when there is one.`,
+		Long: `Compiles each playbook (when none is named, the shipped ones that the inventory
+has the groups for) with the given overlays and inventory, and prints every
+mistake as file:line:column with the offending line. Exit code 2 when there is
+one.`,
 		ValidArgsFunction: completePlaybooks,
 		RunE: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				args = playbooks.Names()
+				args = s.suitable()
 				if len(s.docs.overlays) > 0 { // an overlay fits one playbook, mostly this one
 					args = []string{"renew"}
 				}
@@ -42,6 +45,24 @@ offending line. Exit code 2 when there is one.`,
 	}
 	s.docs.flags(cmd.Flags())
 	return cmd
+}
+
+// suitable returns the shipped playbooks that the inventory has the groups for:
+// not everyone has an external etcd.
+func (s *session) suitable() []string {
+	inventory, err := s.docs.loadInventory()
+	if err != nil {
+		return playbooks.Names() // lint tells
+	}
+	return slices.DeleteFunc(playbooks.Names(), func(name string) bool {
+		book, err := loadPlaybook(name)
+		return err == nil && slices.ContainsFunc(book.Plays, func(p schema.Play) bool {
+			return slices.ContainsFunc(p.Hosts, func(h schema.Text) bool {
+				_, group := inventory.Groups[h.Value]
+				return !group && h.Value != "masters" // which every inventory must have
+			})
+		})
+	})
 }
 
 // lint compiles one playbook.

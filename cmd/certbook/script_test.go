@@ -157,6 +157,8 @@ func TestExamples(t *testing.T) {
 		dir := filepath.Join("../../playbooks", filepath.Dir(file))
 		require.Contains(t, examples, filepath.ToSlash(filepath.Join(filepath.Dir(file), "inventory.yaml")))
 		if filepath.Base(file) != "overlay.yaml" {
+			code, _, errs := certbook(t, "lint", "-i", "../../playbooks/"+file)
+			require.Zerof(t, code, "%s: %s", file, errs)
 			continue
 		}
 		for _, playbook := range []string{"renew"} {
@@ -165,7 +167,7 @@ func TestExamples(t *testing.T) {
 		}
 	}
 	for _, name := range playbooks.Names() {
-		require.True(t, slices.Contains([]string{"check", "recover", "renew", "seed"}, name), "say in this test what playbook %s is for", name)
+		require.True(t, slices.Contains([]string{"check", "external-etcd", "recover", "renew", "seed"}, name), "say in this test what playbook %s is for", name)
 		code, text, _ := certbook(t, "playbooks", name)
 		require.Zero(t, code)
 		committed, err := os.ReadFile("../../playbooks/" + name + ".yaml")

@@ -175,10 +175,6 @@ func TestTrapsRefused(t *testing.T) {
 			func(t *testing.T, tree kubeadm.Tree) { kubeadm.Corrupt(t, tree, "scheduler.conf") },
 			[]string{"scheduler.conf: /etc/kubernetes/scheduler.conf", "restore it from a backup"},
 		},
-		"external CA": {
-			remove("/etc/kubernetes/pki/ca.key"),
-			[]string{"apiserver is due, but the key of CA ca is not on this host (external CA)", "or set external: skip"},
-		},
 		"key of another CA": {
 			func(t *testing.T, tree kubeadm.Tree) { kubeadm.ReplaceKey(t, tree, "ca") },
 			[]string{"preflight: ca: the key /etc/kubernetes/pki/ca.key does not match the certificate ca.crt"},
@@ -246,7 +242,7 @@ func TestTrapsLeftOut(t *testing.T) {
 			func(t *testing.T, tree kubeadm.Tree) {
 				require.NoError(t, os.Remove(tree.Path("/etc/kubernetes/pki/ca.key")))
 			},
-			"- {id: renew, with: {external: skip}}\n",
+			"- {id: requests, off: they are signed another day}\n- {id: install, off: likewise}\n",
 			without(all, signedByCA...), "external-ca", signedByCA,
 		},
 		"missing": {
