@@ -2,6 +2,7 @@ package audit
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"slices"
 	"testing"
@@ -94,6 +95,9 @@ func TestTampering(t *testing.T) {
 	}
 	n := len(w.lines)
 	require.Equal(t, 5*len(w.log)+n+n*(n-1)/2+len(w.log), made)
+	page, err := os.ReadFile("../../docs/audit.md")
+	require.NoError(t, err)
+	require.Contains(t, string(page), fmt.Sprintf("are %d changes, of which %d\nare noticed", made, seen))
 	t.Logf("tampering: %d changes made, %d noticed (log of a run: %d bytes, %d lines)", made, seen, len(w.log), n)
 }
 
