@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	github.com/expr-lang/expr v1.17.8 // conditions and ${...}
 	github.com/hashicorp/go-multierror v1.1.1 // all mistakes at once
+	github.com/hiddeco/sshsig v0.2.0 // signatures that ssh-keygen -Y verifies; small, needs only x/crypto
 	github.com/kevinburke/ssh_config v1.6.0 // ~/.ssh/config, the parser that Go tools share; no dependencies
 	github.com/spf13/cobra v1.10.2 // the command line, as kubectl and kubeadm have it
 	github.com/spf13/pflag v1.0.9 // cobra's flags

@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"time"
 
-	"certbook/engine"
 	"certbook/engine/audit"
 	"certbook/engine/report"
 
@@ -46,74 +44,6 @@ func auditFile(args []string, runDir string) (string, error) {
 		}
 	}
 	return "", usageError{fmt.Errorf("no log %q, and no run of that name in %s", name, runDir)}
-}
-
-func auditVerifyCommand(std streams) *cobra.Command {
-	var output, runDir string
-	cmd := &cobra.Command{
-		Use:   "verify [RUN|FILE]",
-		Short: "Prove that no line of a log was changed, removed, added or moved",
-		Long: `Follows the chain of hashes through the log of a run: the newest when none is
-named. It finds any changed, removed, inserted or reordered line and a cut-off
-tail, and says where; exit code 1 then.
-
-A chain alone cannot show that a log was rewritten as a whole. Keep the head
-that this command prints somewhere else, and compare.`,
-		Args: cobra.MaximumNArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
-			if err := oneOf("--output", output, "text", "json"); err != nil {
-				return err
-			}
-			file, err := auditFile(args, runDir)
-			if err != nil {
-				return err
-			}
-			sum, err := audit.VerifyFile(file)
-			if output == "json" {
-				if encErr := json.NewEncoder(std.out).Encode(newVerdict(file, sum, err)); encErr != nil {
-					return encErr
-				}
-			}
-			if err != nil {
-				return err
-			}
-			if output == "text" {
-				fmt.Fprintf(std.out, "%s: ok, %d lines, run %s of %s: %s\nhead %s\n", file, sum.Lines, sum.Run, sum.Playbook, sum.Outcome, sum.Head)
-			}
-			return nil
-		},
-	}
-	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
-	cmd.Flags().StringVar(&runDir, "run-dir", defaultRunDir(), "directory that holds one directory per run")
-	return cmd
-}
-
-// verdict is what verify -o json prints. The fields from Run on are those of
-// the lines before the first that is wrong.
-type verdict struct {
-	APIVersion string         `json:"apiVersion"`
-	File       string         `json:"file"`
-	OK         bool           `json:"ok"`
-	Error      string         `json:"error,omitempty"`
-	Run        string         `json:"run"`
-	Playbook   string         `json:"playbook"`
-	Lines      int            `json:"lines"`
-	Started    time.Time      `json:"started,omitzero"`
-	Finished   time.Time      `json:"finished,omitzero"`
-	Outcome    engine.Outcome `json:"outcome"`
-	Redacted   int            `json:"redacted"` // values that were taken out when the log was written
-	Head       string         `json:"head"`
-}
-
-func newVerdict(file string, sum audit.Summary, err error) verdict {
-	v := verdict{
-		APIVersion: "certbook/v1", File: file, OK: err == nil, Run: sum.Run, Playbook: sum.Playbook, Lines: sum.Lines,
-		Started: sum.Started, Finished: sum.Finished, Outcome: sum.Outcome, Redacted: sum.Redacted, Head: sum.Head,
-	}
-	if err != nil {
-		v.Error = err.Error()
-	}
-	return v
 }
 
 func auditShowCommand(std streams) *cobra.Command {

@@ -29,9 +29,14 @@ type documents struct {
 }
 
 func (o *documents) flags(f *pflag.FlagSet) {
-	f.StringVarP(&o.inventory, "inventory", "i", "", "inventory file; without one this machine is the only host")
 	f.StringArrayVarP(&o.overlays, "overlay", "f", nil, "overlay file; may be repeated, the last wins")
 	f.StringArrayVar(&o.set, "set", nil, "set a variable, NAME=VALUE (YAML); may be repeated")
+	o.hostFlags(f)
+}
+
+// hostFlags are those that say which hosts.
+func (o *documents) hostFlags(f *pflag.FlagSet) {
+	f.StringVarP(&o.inventory, "inventory", "i", "", "inventory file; without one this machine is the only host")
 	f.StringVarP(&o.limit, "limit", "l", "", "work only on these hosts or groups: NAME[,NAME...], !NAME leaves out")
 	f.StringVar(&o.root, "root", "/", "root directory of this machine when there is no inventory, for tests and sandboxes")
 }

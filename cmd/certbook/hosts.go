@@ -55,6 +55,11 @@ type dialer struct {
 	secrets   *prompter
 }
 
+// dialer returns the dialer for the hosts of an inventory.
+func (s *session) dialer(inv *schema.Inventory) *dialer {
+	return &dialer{connection: s.conn, inventory: inv, secrets: s.prompter()}
+}
+
 // dial connects to the host called name.
 func (d *dialer) dial(ctx context.Context, name string) (engine.Host, error) {
 	h, err := d.connect(ctx, name)
@@ -138,8 +143,12 @@ type prompter struct {
 	answers map[string]string
 }
 
-func newPrompter(c connection, std streams) *prompter {
-	return &prompter{connection: c, std: std, answers: map[string]string{}}
+// prompter returns the one prompter of a session.
+func (s *session) prompter() *prompter {
+	if s.secrets == nil {
+		s.secrets = &prompter{connection: s.conn, std: s.std, answers: map[string]string{}}
+	}
+	return s.secrets
 }
 
 // passphrase asks for the passphrase of a key file.

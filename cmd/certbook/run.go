@@ -24,7 +24,8 @@ func runCommand(std streams) *cobra.Command {
 file. On a terminal it first shows the plan and asks; elsewhere it needs --yes.
 
 The first Ctrl-C finishes the present step and stops, the second stops at once.
-The audit log of the run is RUN-DIR/RUN/audit.jsonl.`,
+The audit log of the run is RUN-DIR/RUN/audit.jsonl. With --sign-key, signed
+checkpoints of it are beside it; see certbook audit verify --help.`,
 		Example: `  certbook run --yes
   certbook run renew -i inventory.yaml
   certbook run ./mine.yaml -i inventory.yaml -f site.yaml --set renew_before=60d --limit m1`,
@@ -36,6 +37,7 @@ The audit log of the run is RUN-DIR/RUN/audit.jsonl.`,
 	}
 	s.docs.flags(cmd.Flags())
 	s.conn.flags(cmd.Flags())
+	s.sign.flags(cmd.Flags())
 	cmd.Flags().BoolVarP(&s.yes, "yes", "y", false, "do not ask")
 	cmd.Flags().BoolVarP(&s.verbose, "verbose", "v", false, "show every command and every written file")
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "what to print at the end: text or json")
@@ -77,6 +79,9 @@ func (s *session) run(ctx context.Context, playbook, output, runDir string) erro
 	}
 	plan, err := l.compile(s.actions(), false)
 	if err != nil {
+		return err
+	}
+	if err := s.readSignKey(ctx); err != nil {
 		return err
 	}
 	if !s.yes {
@@ -123,6 +128,9 @@ func (s *session) carryOut(ctx context.Context, l *loaded, plan *engine.Plan, ou
 	if err != nil {
 		return nil, err
 	}
+	if s.sign.key != nil {
+		log.SignWith(s.sign.key)
+	}
 	progress := &report.Progress{Style: s.style(s.std.err), W: s.std.err}
 	rep := s.execute(ctx, l, plan, func(e engine.Event) error {
 		if err := log.Write(e); err != nil {
@@ -138,10 +146,11 @@ func (s *session) carryOut(ctx context.Context, l *loaded, plan *engine.Plan, ou
 		report.Result(s.std.out, rep, s.style(s.std.out))
 	}
 	fmt.Fprintf(s.std.err, "audit log: %s\n", logFile)
+	copyErr := s.copyCheckpoint(ctx, l, rep, log)
 	if outcome := s.outcome(rep); outcome != nil {
 		return rep, outcome
 	}
-	return rep, errors.Join(err, closeErr)
+	return rep, errors.Join(err, closeErr, copyErr)
 }
 
 func oneOf(flag, value string, allowed ...string) error {

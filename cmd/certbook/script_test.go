@@ -42,8 +42,23 @@ func TestScript(t *testing.T) {
 			env.Setenv("TERM", "xterm")
 			return os.MkdirAll(filepath.Join(env.WorkDir, "root"), 0o755)
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "json": jsonValue, "edit": edit},
+		Condition: lacks,
+		Cmds:      map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "json": jsonValue, "edit": edit},
 	})
+}
+
+// lacks is the condition lacks:PROGRAM: this machine has no such program. In CI it
+// must have.
+func lacks(condition string) (bool, error) {
+	program, ok := strings.CutPrefix(condition, "lacks:")
+	if !ok {
+		return false, fmt.Errorf("unknown condition %q", condition)
+	}
+	_, err := exec.LookPath(program)
+	if err != nil && os.Getenv("CI") != "" {
+		return false, fmt.Errorf("this test needs the program %s", program)
+	}
+	return err != nil, nil
 }
 
 // exits CODE PROGRAM [ARG...] runs a program and wants an exit code.

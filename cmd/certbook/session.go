@@ -25,6 +25,7 @@ type session struct {
 	std     streams
 	docs    documents
 	conn    connection
+	sign    signing
 	yes     bool
 	verbose bool
 	signal  os.Signal  // the one that interrupted the run
@@ -81,10 +82,7 @@ func (s *session) origin() engine.Origin {
 
 // runner returns a runner for the documents that passes events to emit.
 func (s *session) runner(l *loaded, emit func(engine.Event) error) *engine.Runner {
-	if s.secrets == nil {
-		s.secrets = newPrompter(s.conn, s.std)
-	}
-	d := &dialer{connection: s.conn, inventory: l.inventory, secrets: s.secrets}
+	d := s.dialer(l.inventory)
 	return &engine.Runner{
 		Dial: d.dial, Emit: emit, Now: time.Now, Sleep: sleep, Rand: rand.Float64, Forks: s.conn.forks,
 	}

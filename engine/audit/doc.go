@@ -39,8 +39,18 @@
 // can write the file can compute every hash anew: a log rewritten from the
 // changed line to its end, or replaced by another one, verifies. To notice
 // that, compare its last hash (Summary.Head) with one that was kept
-// elsewhere: in the report, in a ticket, on another machine. Signed checkpoints
-// are to come.
+// elsewhere: in the report, in a ticket, on another machine; or sign the log.
+//
+// # Checkpoints
+//
+// A signed log (Log.SignWith) writes a Checkpoint beside itself after every
+// event whose kind is Checkpointed: a small document with the number of lines
+// and the last hash, and a detached signature of it in OpenSSH's SSHSIG format,
+// which stock ssh-keygen -Y verify understands. VerifyCheckpoints wants all of
+// them and holds the log against each: it finds a log that was written anew as
+// a whole, one that lost its checkpoints, and one cut before the last of them.
+// VerifyCopy does so for one that was kept elsewhere. Who has the key can sign
+// another log; what follows the last checkpoint of a killed run is only chained.
 //
 // # What reaches the disk
 //

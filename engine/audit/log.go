@@ -9,6 +9,8 @@ import (
 	"sync"
 
 	"certbook/engine"
+
+	"golang.org/x/crypto/ssh"
 )
 
 // Log is the log of one run while it is being written. Its methods may be
@@ -21,6 +23,11 @@ type Log struct {
 	run  string // of the first event
 	done bool   // run-finished was written
 	err  error  // the first failure; nothing is written after it
+
+	dir      string     // where checkpoints go
+	key      ssh.Signer // signs them; nil for none
+	playbook string     // of the first event
+	doc, sig []byte     // the last checkpoint
 }
 
 // file is what a log needs of an open file.
@@ -51,7 +58,9 @@ func Create(path string) (*Log, error) {
 		_ = f.Close()
 		return nil, fmt.Errorf("audit log: %w", err)
 	}
-	return newLog(f), nil
+	log := newLog(f)
+	log.dir = dir
+	return log, nil
 }
 
 func newLog(f file) *Log { return &Log{f: f, head: Genesis} }
@@ -103,6 +112,9 @@ func (l *Log) Write(e engine.Event) error {
 	if l.err == nil {
 		l.err = l.write(e)
 	}
+	if l.err == nil && l.key != nil && Checkpointed(e.Kind) {
+		l.err = l.checkpoint(e)
+	}
 	return l.err
 }
 
@@ -112,6 +124,9 @@ func (l *Log) write(e engine.Event) error {
 	}
 	if l.n == 0 {
 		l.run = e.Run
+		if clean, _, _ := scrub(e); clean.Origin != nil {
+			l.playbook = clean.Origin.Playbook
+		}
 	}
 	if err := follows(l.n+1, l.run, l.done, e); err != nil {
 		return fmt.Errorf("audit log: write: %w", err)

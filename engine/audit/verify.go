@@ -89,9 +89,13 @@ func open(path string, read func(io.Reader) error) error {
 }
 
 func verify(r io.Reader, each func(Record) error) (Summary, error) {
+	return Summary{Head: Genesis}.rest(r, "", each)
+}
+
+// rest verifies what follows the lines that s sums up, of which the last one has
+// an event of kind last.
+func (s Summary) rest(r io.Reader, last engine.Kind, each func(Record) error) (Summary, error) {
 	lines := bufio.NewReaderSize(r, 16<<10)
-	s := Summary{Head: Genesis}
-	last := engine.Kind("")
 	for {
 		line, err := readLine(lines)
 		switch {
