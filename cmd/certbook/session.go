@@ -15,6 +15,7 @@ import (
 
 	"certbook/actions"
 	"certbook/engine"
+	"certbook/schema"
 
 	"golang.org/x/term"
 )
@@ -30,6 +31,9 @@ type session struct {
 	signal  os.Signal  // the one that interrupted the run
 	asking  sync.Mutex // one question at a time
 	secrets *prompter  // the answers hold for the plan that is shown first and for the run
+
+	opened   *schema.Secrets // the inventory's, once they were opened
+	lintOnly bool            // nothing is dialled and nobody is asked
 }
 
 // terminal reports whether a person is there to answer.
@@ -81,10 +85,7 @@ func (s *session) origin() engine.Origin {
 
 // runner returns a runner for the documents that passes events to emit.
 func (s *session) runner(l *loaded, emit func(engine.Event) error) *engine.Runner {
-	if s.secrets == nil {
-		s.secrets = newPrompter(s.conn, s.std)
-	}
-	d := &dialer{connection: s.conn, inventory: l.inventory, secrets: s.secrets}
+	d := &dialer{connection: s.conn, inventory: l.inventory, secrets: s.prompter()}
 	return &engine.Runner{
 		Dial: d.dial, Emit: emit, Now: time.Now, Sleep: sleep, Rand: rand.Float64, Forks: s.conn.forks,
 	}
