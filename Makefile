@@ -32,7 +32,7 @@ e2e: ## run the scenarios on the lab; RUN=TestName for one
 	go test -tags e2e -count=1 -timeout 60m -v $(if $(RUN),-run '$(RUN)') ./lab/e2e
 
 schemas: build ## generate the JSON Schemas anew
-	for k in playbook overlay inventory; do $(BIN) schema $$k > schema/$$k.schema.json; done
+	for k in playbook overlay inventory secrets; do $(BIN) schema $$k > schema/$$k.schema.json; done
 
 clean: ## remove what was built
 	rm -rf bin

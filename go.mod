@@ -3,6 +3,7 @@ module certbook
 go 1.26.0
 
 require (
+	filippo.io/age v1.3.2 // encrypted secrets; by the author of age, released in 2026, keys of age and of SSH
 	github.com/expr-lang/expr v1.17.8 // conditions and ${...}
 	github.com/hashicorp/go-multierror v1.1.1 // all mistakes at once
 	github.com/hiddeco/sshsig v0.2.0 // signatures that ssh-keygen -Y verifies; small, needs only x/crypto
@@ -24,6 +25,8 @@ require (
 )
 
 require (
+	filippo.io/edwards25519 v1.2.0 // indirect
+	filippo.io/hpke v0.4.0 // indirect
 	github.com/hashicorp/errwrap v1.0.0 // indirect
 	github.com/inconshreveable/mousetrap v1.1.0 // indirect
 	github.com/kr/text v0.2.0 // indirect

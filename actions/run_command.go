@@ -1,6 +1,7 @@
 package actions
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,7 +16,7 @@ import (
 type RunCommand struct {
 	Argv        []string `yaml:"argv" required:"true" doc:"the program and its arguments; no shell is involved"`
 	Env         []string `yaml:"env" doc:"additional environment variables, NAME=value"`
-	Stdin       string   `yaml:"stdin" doc:"text for its standard input; never logged"`
+	Stdin       string   `yaml:"stdin" secret:"true" doc:"text for its standard input; never logged; the place for secret variables"`
 	Creates     string   `yaml:"creates" doc:"a path that the command makes; when it is there the step is satisfied"`
 	ReadOnly    bool     `yaml:"read_only" doc:"the command changes nothing, so that a plan runs it as well"`
 	ChangedWhen string   `yaml:"changed_when" default:"true" doc:"an expression on rc, stdout and stderr: whether the command changed something"`
@@ -42,7 +43,8 @@ func runCommandSpec() engine.Spec {
 runs once per attempt, unless creates names a path that exists. With read_only
 it is a question instead of a change and runs in plans, too.
 
-Its output is not logged, as it may hold secrets; use it in expressions.`,
+Its output is not logged, as it may hold secrets; use it in expressions. A secret
+variable can be given by stdin alone: other users of the host see argv and env.`,
 		Example: `- id: members
   action: run-command
   with:
@@ -154,6 +156,7 @@ func clip(b []byte) string {
 	const most = 64 << 10
 	if len(b) > most {
 		b = b[:most]
+		b = b[:bytes.LastIndexByte(b, '\n')+1] // whole lines: half a secret would not be recognised
 	}
 	return string(b)
 }

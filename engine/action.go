@@ -8,8 +8,10 @@ import "context"
 //
 // Argument fields carry tags: yaml (the name; snake_case), doc (one sentence),
 // and optionally default (as written in YAML; ${...} is allowed), enum
-// (values separated by |) and required:"true". Field types are string, bool,
-// int, float64, schema.Duration, and slices, maps and structs of these.
+// (values separated by |), required:"true" and secret:"true" (a string that may
+// hold a secret, as it goes to standard input and nowhere else). Field types are
+// string, bool, int, float64, schema.Duration, and slices, maps and structs of
+// these.
 type Action interface {
 	// Check compares what is with what should be. It is handed a Probe and
 	// changes nothing. Without Changes the step is satisfied. An action that

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 
 	"certbook/schema"
 
@@ -17,14 +18,25 @@ func (b *builder) arguments(s schema.Step, spec Spec, host string, in scope, out
 	values := map[string]any{"vars": b.plan.Hosts[host].Vars, "host": b.plan.Hosts[host].hostValues(), "run": b.Run.values()}
 	var pending *expression
 	late := map[*yaml.Node]reflect.Type{}
+	keeps := keepers(spec)
+	var argument string // the one that is looked at
 	eval := func(code string, at places) (any, bool) {
-		e := compileExpression(code, at, in, &b.d)
+		e := b.expression(code, at, in)
 		pending = e
 		if e == nil {
 			return nil, false
 		}
 		out.exprs[code] = e
+		if e.secret != "" && !keeps[argument] {
+			b.d.Add(at(0), "%s", exposed(argument, e.secret, s.Action.Value, keeps))
+			pending = nil // what it is does not matter
+			return nil, false
+		}
 		if !e.static() {
+			return nil, false
+		}
+		if len(e.beyond) > 0 {
+			pending = nil
 			return nil, false
 		}
 		if slices.ContainsFunc(e.vars, func(name string) bool { return b.failed[host][name] }) {
@@ -35,6 +47,9 @@ func (b *builder) arguments(s schema.Step, spec Spec, host string, in scope, out
 		if err != nil {
 			b.d.Add(at(0), "expression %q: %s", code, because(err))
 			return nil, false
+		}
+		if e.secret != "" {
+			b.plan.secrets.add(v)
 		}
 		return v, true
 	}
@@ -54,8 +69,8 @@ func (b *builder) arguments(s schema.Step, spec Spec, host string, in scope, out
 	out.args, out.exprs = withDefaults(s, spec), map[string]*expression{}
 	known := map[string]schema.Value{}
 	before := b.d.Len()
-	for _, name := range sortedKeys(out.args) {
-		known[name] = interpolate(out.args[name], eval, later, &b.d)
+	for _, argument = range sortedKeys(out.args) {
+		known[argument] = interpolate(out.args[argument], eval, later, &b.d)
 	}
 	decoder := schema.Decoder{Deferred: func(n *yaml.Node) (reflect.Type, bool) { t, ok := late[n]; return t, ok }}
 	action := spec.New()
@@ -68,6 +83,26 @@ func (b *builder) arguments(s schema.Step, spec Spec, host string, in scope, out
 		}
 	}
 	b.d.Append(&decoder.Diagnostics)
+}
+
+// keepers returns the arguments of an action that may hold a secret.
+func keepers(spec Spec) map[string]bool {
+	keeps := map[string]bool{}
+	for _, f := range schema.Fields(reflect.TypeOf(spec.New()).Elem()) {
+		if f.Secret {
+			keeps[f.Name] = true
+		}
+	}
+	return keeps
+}
+
+// exposed says why an argument must not hold a secret, and what to do.
+func exposed(argument, secret, action string, keeps map[string]bool) string {
+	text := fmt.Sprintf("%s: %s is secret, and this argument is not: other users of the host, the terminal or the log would see it", argument, secret)
+	if len(keeps) == 0 {
+		return text + fmt.Sprintf("; no argument of %s keeps a secret: put it into a file on the host with a step run-command and its stdin", action)
+	}
+	return text + fmt.Sprintf("; give it to the command by %s, or by a file on the host that an earlier step has written so", strings.Join(sortedKeys(keeps), " or "))
 }
 
 // withDefaults returns a step's arguments, with the action's defaults for what
@@ -88,16 +123,25 @@ func withDefaults(s schema.Step, spec Spec) map[string]schema.Value {
 	return args
 }
 
-// action makes the step's action for a host with the values of env.
-func (s *PlannedStep) action(host string, env map[string]any) (Action, error) {
+// action makes the step's action for a host with the values of env. Secrets that
+// come out of it are added to hidden.
+func (s *PlannedStep) action(host string, env map[string]any, hidden *secrets) (Action, error) {
 	bound := s.hosts[host]
 	var d schema.Decoder
 	var failure error
 	args := map[string]schema.Value{}
+	keeps := keepers(s.spec)
 	for _, name := range sortedKeys(bound.args) {
 		v := bound.args[name]
 		args[name] = interpolate(v, func(code string, _ places) (any, bool) {
-			v, err := bound.exprs[code].eval(env)
+			e := bound.exprs[code]
+			v, err := e.eval(env)
+			switch {
+			case e.secret != "":
+				hidden.add(v)
+			case err == nil && !e.static() && !keeps[name] && hidden.in(v): // a command has printed it
+				err = fmt.Errorf("arguments: %s", exposed(name, fmt.Sprintf("what %q gives", code), s.Action, keeps))
+			}
 			if err != nil && failure == nil {
 				failure = err
 			}

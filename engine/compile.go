@@ -38,8 +38,8 @@ func (c Compiler) Compile() (*Plan, error) {
 	}
 	b := &builder{Compiler: c, playbook: playbook, plan: &Plan{
 		Name: playbook.Name.Value, Run: c.Run, Hosts: map[string]PlannedHost{},
-		Documents: c.documents(), registry: c.Registry, facts: c.Facts,
-	}, seen: types.Map{}, failed: map[string]map[string]bool{}, anyVars: map[string]bool{}, given: map[string][]schema.Value{}}
+		Documents: c.documents(), registry: c.Registry, facts: c.Facts, secrets: &secrets{},
+	}, secret: map[string]bool{}, beyond: map[string]bool{}, seen: types.Map{}, failed: map[string]map[string]bool{}, anyVars: map[string]bool{}, given: map[string][]schema.Value{}}
 	b.hosts()
 	b.specs = b.stepSpecs()
 	limit := b.limit()
@@ -47,9 +47,11 @@ func (c Compiler) Compile() (*Plan, error) {
 		b.play(play, limit)
 	}
 	b.explain()
+	b.hide()
 	if err := b.d.Err(); err != nil {
 		return nil, err
 	}
+	b.plan.Assumed = sortedKeys(b.beyond)
 	return b.plan, nil
 }
 
@@ -59,6 +61,9 @@ func (c Compiler) documents() map[string]string {
 		docs[o.Source.Name] = o.Source.SHA256()
 	}
 	docs[c.Inventory.Source.Name] = c.Inventory.Source.SHA256()
+	if sealed := c.Inventory.Sealed; sealed != nil {
+		docs[sealed.Name] = sealed.SHA256() // as it is encrypted: a hash of secrets could be guessed
+	}
 	return docs
 }
 
@@ -68,7 +73,9 @@ type builder struct {
 	plan     *Plan
 	specs    map[string]Spec            // by step id
 	seen     types.Map                  // the steps that come before the present one
-	failed   map[string]map[string]bool // by host: the variables with a mistake
+	failed   map[string]map[string]bool // by host: the variables without a value: with a mistake, or made of one in beyond
+	secret   map[string]bool            // the variables that are secret on some host
+	beyond   map[string]bool            // the variables that only secrets that were not opened can have
 	others   types.Map                  // all hosts as expressions see them; nil until it is needed
 	anyVars  map[string]bool            // the variables that some host has
 	given    map[string][]schema.Value  // what the variables are set to, on any host
@@ -78,7 +85,7 @@ type builder struct {
 // hosts computes the variables of every host.
 func (b *builder) hosts() {
 	for _, name := range sortedKeys(b.Inventory.Hosts) {
-		h := PlannedHost{Name: name, Groups: b.Inventory.GroupsOf(name), address: b.Inventory.Hosts[name].Address.Value}
+		h := PlannedHost{Name: name, Groups: b.Inventory.GroupsOf(name), address: b.Inventory.Hosts[name].Address.Value, locked: b.Inventory.Locked()}
 		if h.address == "" {
 			h.address = name
 		}
@@ -90,14 +97,30 @@ func (b *builder) hosts() {
 		maps.Copy(raw, b.Set)
 		host := h.hostValues()
 		delete(host, "vars")
-		h.Vars, b.failed[name] = resolveVariables(raw, host, b.Run.values(), &b.d)
+		v := &variables{raw: raw, host: host, run: b.Run.values(), values: map[string]any{}, failed: map[string]bool{},
+			secret: b.secret, locked: h.locked, beyond: b.beyond, d: &b.d}
+		v.resolveAll()
+		h.Vars, b.failed[name] = v.values, v.failed
 		b.plan.Hosts[name] = h
 		for v := range h.Vars {
 			b.anyVars[v] = true
 			b.given[v] = append(b.given[v], raw[v])
 		}
 	}
+	for _, name := range sortedKeys(b.secret) {
+		for _, h := range b.plan.Hosts {
+			b.plan.secrets.add(h.Vars[name])
+		}
+	}
 	b.unknownSet()
+}
+
+// hide takes secrets out of mistakes, which quote what they are about.
+func (b *builder) hide() {
+	b.d.Each(func(m *schema.Diagnostic) {
+		m.Message, _ = b.plan.secrets.mask(m.Message)
+		m.Hint, _ = b.plan.secrets.mask(m.Hint)
+	})
 }
 
 var variableUse = regexp.MustCompile(`\bvars\.(\w+)`)
@@ -133,10 +156,25 @@ func (b *builder) unknownSet() {
 		maps.Copy(known, b.Inventory.VarsOf(name))
 	}
 	for name, v := range b.Set {
+		if b.setSecret(name) {
+			continue
+		}
 		if _, ok := known[name]; !ok {
 			b.d.Add(v.Pos(), "no variable %q in playbook %q%s", name, b.playbook.Name.Value, schema.Suggest(name, sortedKeys(known)))
 		}
 	}
+}
+
+// setSecret reports --set of a secret variable: other users see the arguments
+// of a command.
+func (b *builder) setSecret(name string) bool {
+	for host := range b.Inventory.Hosts {
+		if v, ok := b.Inventory.VarsOf(host)[name]; ok && v.Secret() {
+			b.d.Add(schema.Pos{}, "--set %s: the variable is secret, and other users can see the arguments of a command; write it into %s", name, v.Source.Name)
+			return true
+		}
+	}
+	return false
 }
 
 func (b *builder) stepSpecs() map[string]Spec {
@@ -234,8 +272,8 @@ func (b *builder) scope(host string) scope {
 		}
 	}
 	h := b.plan.Hosts[host]
-	return scope{later: later, host: host, elsewhere: b.anyVars, types: types.Map{
-		"vars": typesOfValues(h.Vars), "host": h.hostTypes(), "facts": facts,
+	return scope{later: later, host: host, elsewhere: b.anyVars, secret: b.secret, locked: h.locked, types: types.Map{
+		"vars": h.varTypes(), "host": h.hostTypes(), "facts": facts,
 		"steps": maps.Clone(b.seen), "hosts": b.others, "run": runTypes,
 	}}
 }
@@ -279,5 +317,17 @@ func (b *builder) bind(s schema.Step, spec Spec, host string) *boundStep {
 }
 
 func (b *builder) condition(t schema.Text, in scope) *expression {
-	return compileExpression(t.Value, t.At, in, &b.d, expr.AsBool())
+	return b.expression(t.Value, t.At, in, expr.AsBool())
+}
+
+// expression compiles an expression and notes which variables it takes from
+// secrets that were not opened.
+func (b *builder) expression(code string, at places, in scope, options ...expr.Option) *expression {
+	e := compileExpression(code, at, in, &b.d, options...)
+	if e != nil {
+		for _, name := range e.beyond {
+			b.beyond[name] = true
+		}
+	}
+	return e
 }

@@ -47,6 +47,18 @@
 // result is reported as pending with the step that it depends on, and an
 // assertion on pending files is not judged.
 //
+// # Secrets
+//
+// A variable is secret when it was written in a secret document
+// ([schema.Source]), and so is what an expression makes of it, but not whether a
+// condition is true. Only an argument whose field has the tag secret:"true" may
+// hold one, as its value goes to a command's standard input; anywhere else is a
+// mistake that Compile reports. What a run learns later is held against the
+// values: a secret that a command has printed reaches no argument either. All
+// that leaves a run, events and the Report, is freed of these values in the forms
+// in which they may be written, and of what looks like a key, a token or a
+// password ([Scrub]).
+//
 // # Imports
 //
 // The engine knows no action and no transport; it has no clock, files, network

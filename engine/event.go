@@ -64,6 +64,7 @@ type Event struct {
 	Outcome  Outcome        `json:"outcome,omitempty"`
 	Origin   *Origin        `json:"origin,omitempty"` // on run-started
 	Outputs  map[string]any `json:"-"`                // of a step, for views
+	Redacted int            `json:"-"`                // values that were taken out of it because they are, or look like, secrets
 }
 
 // Origin says who runs what from where.

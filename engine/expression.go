@@ -29,6 +29,9 @@ type scope struct {
 	types types.Map
 	later map[string]bool // the steps that have no result yet
 
+	secret map[string]bool // the variables that are secret
+	locked bool            // other variables exist, all secret, whose names are not known
+
 	host      string          // the host that it is for
 	elsewhere map[string]bool // the variables that some host has
 }
@@ -48,6 +51,8 @@ type expression struct {
 	anyStep bool            // it uses steps by a computed name
 	anyVar  bool            // it uses variables by a computed name
 	remote  bool            // it uses results of other hosts
+	secret  string          // a secret that its value is made of, as vars.token; "" for none
+	beyond  []string        // the variables that it uses and that are not known
 }
 
 // static reports whether the value is known before anything is dialled.
@@ -88,6 +93,7 @@ func compileExpression(text string, at places, in scope, d *schema.Diagnostics, 
 	if t := program.Node().Type(); t != nil && t.Kind() != reflect.Interface {
 		names.e.typ = t
 	}
+	names.e.secret = names.hides(names.e.typ)
 	return names.e
 }
 

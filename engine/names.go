@@ -1,8 +1,10 @@
 package engine
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -22,6 +24,9 @@ type nameChecker struct {
 	e      *expression
 	bare   map[string]int // how often a root is used without a name behind it
 	hosts  []string       // the hosts whose results are used
+	named  int            // how often one variable is taken out of vars
+	whole  int            // how often vars is used, of any host
+	secret string         // the first secret variable that is used
 	failed bool
 }
 
@@ -30,7 +35,11 @@ func (c *nameChecker) Visit(node *ast.Node) {
 	switch n := (*node).(type) {
 	case *ast.IdentifierNode:
 		c.root(n)
+		if n.Value == "vars" {
+			c.whole++
+		}
 	case *ast.MemberNode:
+		c.variable(n)
 		if path, last := chain(n); path != nil && !c.failed {
 			c.note(path)
 			c.check(path, last)
@@ -51,6 +60,50 @@ func (c *nameChecker) root(id *ast.IdentifierNode) {
 	}
 	c.bare[id.Value]++
 	c.e.remote = c.e.remote || id.Value == "hosts"
+}
+
+// variable notes that a member is a variable, or the variables of a host.
+func (c *nameChecker) variable(m *ast.MemberNode) {
+	name, ok := m.Property.(*ast.StringNode)
+	if !ok {
+		return
+	}
+	if name.Value == "vars" {
+		c.whole++
+	}
+	if !isVars(m.Node) {
+		return
+	}
+	c.named++
+	if c.scope.secret[name.Value] && c.secret == "" {
+		c.secret = "vars." + name.Value
+	}
+}
+
+// isVars reports whether a node is vars, host.vars or another host's vars.
+func isVars(n ast.Node) bool {
+	switch n := n.(type) {
+	case *ast.IdentifierNode:
+		return n.Value == "vars"
+	case *ast.ChainNode:
+		return isVars(n.Node)
+	case *ast.MemberNode:
+		name, ok := n.Property.(*ast.StringNode)
+		return ok && name.Value == "vars"
+	}
+	return false
+}
+
+// hides returns the secret that the expression's value, of type t, is made of,
+// "" for none. Whether something is true or false is no secret.
+func (c *nameChecker) hides(t reflect.Type) string {
+	switch {
+	case t != nil && t.Kind() == reflect.Bool:
+		return ""
+	case c.secret == "" && c.whole > c.named && (len(c.scope.secret) > 0 || c.locked):
+		return "vars"
+	}
+	return c.secret
 }
 
 func (c *nameChecker) fail(at ast.Node, format string, args ...any) {
@@ -103,6 +156,10 @@ func (c *nameChecker) check(path []string, last ast.Node) {
 		}
 		next, known := m[name]
 		if !known {
+			if i > 0 && path[i-1] == "vars" && c.locked {
+				c.e.beyond = append(c.e.beyond, name)
+				c.secret = cmp.Or(c.secret, "vars."+name)
+			}
 			if _, open := m[types.Extra]; open || i < len(path)-1 {
 				return
 			}

@@ -18,9 +18,11 @@ type Plan struct {
 	Plays     []PlannedPlay
 	Hosts     map[string]PlannedHost // every host of the inventory
 	Documents map[string]string      // name to SHA-256 of each document
+	Assumed   []string               // variables that are taken to be in the inventory's secrets, which were not opened
 
 	registry Registry
 	facts    any
+	secrets  *secrets
 }
 
 // PlannedHost is one host of the inventory with what is known of it.
@@ -30,6 +32,7 @@ type PlannedHost struct {
 	Vars   map[string]any
 
 	address string
+	locked  bool // not all of its variables are known
 }
 
 // PlannedPlay is a play with its hosts in batches.
@@ -87,5 +90,15 @@ func (h PlannedHost) hostValues() map[string]any {
 }
 
 func (h PlannedHost) hostTypes() types.Map {
-	return types.Map{"name": types.String, "addr": types.String, "groups": types.Array(types.String), "vars": typesOfValues(h.Vars)}
+	return types.Map{"name": types.String, "addr": types.String, "groups": types.Array(types.String), "vars": h.varTypes()}
+}
+
+// varTypes returns the types of the host's variables. More may exist when the
+// inventory's secrets were not opened.
+func (h PlannedHost) varTypes() types.Map {
+	m := typesOfValues(h.Vars)
+	if h.locked {
+		m[types.Extra] = types.Any
+	}
+	return m
 }

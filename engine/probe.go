@@ -27,9 +27,10 @@ type recorder struct {
 	s *stepRun
 }
 
-func (r *recorder) command(c Command, run func() (Output, error)) (Output, error) {
+func (r *recorder) command(c Command, run func(Command) (Output, error)) (Output, error) {
 	started := r.s.Now()
-	out, err := run()
+	c.Mask = slices.Concat(c.Mask, r.s.secrets.masks())
+	out, err := run(c)
 	e := Event{Kind: CommandRun, Argv: c.String(), Code: out.Code, Attempt: r.s.attempt, Millis: r.s.Now().Sub(started).Milliseconds()}
 	if err = maskError(err, c.Mask); err != nil {
 		e.Error = err.Error()
@@ -52,12 +53,12 @@ func maskError(err error, secrets []string) error {
 
 // Query implements Probe.
 func (r *recorder) Query(ctx context.Context, c Command) (Output, error) {
-	return r.command(c, func() (Output, error) { return r.Host.Query(ctx, c) })
+	return r.command(c, func(c Command) (Output, error) { return r.Host.Query(ctx, c) })
 }
 
 // Exec implements Host.
 func (r *recorder) Exec(ctx context.Context, c Command) (Output, error) {
-	return r.command(c, func() (Output, error) { return r.Host.Exec(ctx, c) })
+	return r.command(c, func(c Command) (Output, error) { return r.Host.Exec(ctx, c) })
 }
 
 // WriteFile implements Host.

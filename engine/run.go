@@ -65,7 +65,7 @@ type StepReport struct {
 
 // Run carries out the plan, or with plan.Run.Plan finds what it would change.
 func (r *Runner) Run(ctx context.Context, plan *Plan, origin Origin) *Report {
-	x := &execution{Runner: r, plan: plan, hosts: map[string]*hostState{}}
+	x := &execution{Runner: r, plan: plan, secrets: plan.secrets.clone(), hosts: map[string]*hostState{}}
 	origin.Playbook, origin.Documents, origin.Plan = plan.Name, plan.Documents, plan.Run.Plan
 	names := plan.HostNames()
 	for _, name := range names {
@@ -84,8 +84,9 @@ func (r *Runner) Run(ctx context.Context, plan *Plan, origin Origin) *Report {
 // execution is the state of one run.
 type execution struct {
 	*Runner
-	plan  *Plan
-	hosts map[string]*hostState
+	plan    *Plan
+	secrets *secrets // of the plan, and what expressions make of them during the run
+	hosts   map[string]*hostState
 
 	mu      sync.Mutex // guards writing events, hosts' results, broken and stopped
 	broken  error      // the event stream failed
@@ -121,6 +122,7 @@ func (x *execution) emit(e Event) {
 	if x.broken != nil {
 		return
 	}
+	e = x.secrets.event(e)
 	e.Time, e.Run = x.Now().UTC(), x.plan.Run.ID
 	if err := x.Emit(e); err != nil {
 		x.broken = fmt.Errorf("event log: %w", err)
@@ -343,6 +345,7 @@ func (x *execution) report(ctx context.Context, names []string) *Report {
 		rep.Outcome = OutcomePartial
 	}
 	rep.Err = errs.ErrorOrNil()
+	x.secrets.report(rep)
 	return rep
 }
 

@@ -111,7 +111,7 @@ func (s *stepRun) run(ctx context.Context) {
 	for _, e := range bound.exprs {
 		remote = remote || e.remote
 	}
-	action, err := s.step.action(s.h.name, s.values(remote))
+	action, err := s.step.action(s.h.name, s.values(remote), s.secrets)
 	if err != nil {
 		s.fail(err, Result{})
 		return

@@ -17,22 +17,22 @@ type variables struct {
 	host   map[string]any // the host, without vars
 	run    map[string]any
 	values map[string]any
-	path   []string // the variables being computed, for cycles
-	failed map[string]bool
+	path   []string        // the variables being computed, for cycles
+	failed map[string]bool // the value is not known and nil
+	secret map[string]bool // written in a secret document, or made of one that is
+	locked bool            // there are more variables than raw has, all secret
+	beyond map[string]bool // the names of these that are used
 	d      *schema.Diagnostics
 }
 
-// resolveVariables returns the values of raw. Mistakes go to d; a variable
-// with one is among failed and has the value nil.
-func resolveVariables(raw map[string]schema.Value, host, run map[string]any, d *schema.Diagnostics) (values map[string]any, failed map[string]bool) {
-	v := &variables{raw: raw, host: host, run: run, values: map[string]any{}, failed: map[string]bool{}, d: d}
-	for _, name := range sortedKeys(raw) {
+// resolveAll computes all values. Mistakes go to d.
+func (v *variables) resolveAll() {
+	for _, name := range sortedKeys(v.raw) {
 		v.resolve(name)
 	}
 	for name := range v.failed {
 		v.values[name] = nil
 	}
-	return v.values, v.failed
 }
 
 func (v *variables) resolve(name string) {
@@ -48,6 +48,11 @@ func (v *variables) resolve(name string) {
 			}
 			return
 		}
+	}
+	if v.raw[name].Secret() { // and literal: a password may hold any character
+		v.secret[name] = true
+		v.values[name] = fromNode(v.raw[name].Node)
+		return
 	}
 	v.path = append(v.path, name)
 	before := v.d.Len()
@@ -71,8 +76,15 @@ func (v *variables) eval(code string, at places) (any, bool) {
 	for name := range v.raw {
 		known[name] = types.Any
 	}
+	if v.locked {
+		known[types.Extra] = types.Any
+	}
 	for _, name := range v.uses(code) {
-		if v.resolve(name); v.failed[name] {
+		v.resolve(name)
+		if v.secret[name] {
+			v.secret[v.path[len(v.path)-1]] = true
+		}
+		if v.failed[name] {
 			return nil, false // its mistake is reported
 		}
 		known[name] = typeOfValue(v.values[name])
@@ -80,8 +92,15 @@ func (v *variables) eval(code string, at places) (any, bool) {
 	e := compileExpression(code, at, scope{types: types.Map{
 		"vars": known, "host": typesOfValues(v.host), "run": runTypes,
 		"steps": types.Any, "hosts": types.Any, "facts": types.Any,
-	}}, v.d)
+	}, locked: v.locked}, v.d)
 	if e == nil {
+		return nil, false
+	}
+	for _, name := range e.beyond {
+		v.beyond[name] = true
+		v.secret[v.path[len(v.path)-1]] = true
+	}
+	if len(e.beyond) > 0 {
 		return nil, false
 	}
 	if !e.static() {

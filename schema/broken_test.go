@@ -18,6 +18,7 @@ type document func(*schema.Source) error
 func playbook(src *schema.Source) error  { _, err := schema.ParsePlaybook(src); return err }
 func overlay(src *schema.Source) error   { _, err := schema.ParseOverlay(src); return err }
 func inventory(src *schema.Source) error { _, err := schema.ParseInventory(src); return err }
+func secrets(src *schema.Source) error   { _, err := schema.ParseSecrets(src); return err }
 
 // mistake is where a diagnostic should point and how its message begins.
 type mistake struct {

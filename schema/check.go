@@ -45,7 +45,7 @@ func (d *Decoder) enum(v Value, f Field, t reflect.Value) {
 		return
 	}
 	if t.Kind() == reflect.String && index(f.Enum, t.String()) < 0 {
-		d.Add(v.Pos(), "%s: want one of %s, not %q%s", f.Name, strings.Join(f.Enum, ", "), v.Node.Value, Suggest(v.Node.Value, f.Enum))
+		d.Add(v.Pos(), "%s: want one of %s, not %q%s", f.Name, strings.Join(f.Enum, ", "), v.Source.shown(v.Node.Value), Suggest(v.Node.Value, f.Enum))
 	}
 }
 
@@ -79,7 +79,7 @@ func (d *Decoder) bounds(v Value, f Field, t reflect.Value) {
 	case f.Max != "":
 		want = f.Min + " to " + f.Max
 	}
-	d.Add(v.Pos(), "%s: want %s, not %s", f.Name, want, v.Node.Value)
+	d.Add(v.Pos(), "%s: want %s, not %s", f.Name, want, v.Source.shown(v.Node.Value))
 }
 
 func isWhole(t reflect.Value) bool { return t.CanInt() || t.CanUint() }

@@ -163,7 +163,7 @@ func (d *Decoder) scalar(v Value, t reflect.Value) {
 	before := t.Interface()
 	if err := n.Decode(t.Addr().Interface()); err != nil || t.Kind() == reflect.Bool && n.Tag != "!!bool" || isWhole(t) && !whole(n) {
 		t.Set(reflect.ValueOf(before))
-		d.Add(v.Pos(), "want %s, not %q", want, n.Value)
+		d.Add(v.Pos(), "want %s, not %q", want, v.Source.shown(n.Value))
 	}
 }
 
@@ -212,7 +212,7 @@ func (d *Decoder) structure(v Value, t reflect.Value) {
 		given[name] = true
 		i := index(names, name)
 		if i < 0 {
-			d.Add(e.key.Pos(), "unknown key %q%s", name, suggestOrList(name, names)).aside = true
+			d.Add(e.key.Pos(), "unknown key %q%s", v.Source.shown(name), suggestOrList(name, names)).aside = true
 			continue
 		}
 		d.field(e.value, fields[i], t.FieldByIndex(fields[i].index))
@@ -256,7 +256,7 @@ func (d *Decoder) entries(v Value) ([]entry, bool) {
 			continue
 		}
 		if line, dup := first[key.Node.Value]; dup {
-			d.Add(key.Pos(), "duplicate key %q (first on line %d)", key.Node.Value, line).aside = true
+			d.Add(key.Pos(), "duplicate key %q (first on line %d)", v.Source.shown(key.Node.Value), line).aside = true
 			continue
 		}
 		first[key.Node.Value] = key.Node.Line

@@ -19,7 +19,8 @@ type Diagnostic struct {
 	aside bool // the rest of the document is understood all the same
 }
 
-// Error returns file:line:column: message, the offending line and a caret.
+// Error returns file:line:column: message, the offending line and a caret; of
+// a secret document not the line.
 func (d *Diagnostic) Error() string {
 	var b strings.Builder
 	if d.Pos.Source != nil {
@@ -29,7 +30,7 @@ func (d *Diagnostic) Error() string {
 	if d.Hint != "" {
 		b.WriteString("; " + d.Hint)
 	}
-	if d.Pos.Source == nil {
+	if d.Pos.Source == nil || d.Pos.Source.Secret {
 		return b.String()
 	}
 	if line := []rune(d.Pos.Source.Line(d.Pos.Line)); strings.TrimSpace(string(line)) != "" {

@@ -1,5 +1,6 @@
-// Package schema holds Certbook's three documents: the playbook, the overlay
-// that changes a playbook for one site, and the inventory of hosts.
+// Package schema holds Certbook's documents: the playbook, the overlay that
+// changes a playbook for one site, the inventory of hosts, and the secrets that
+// an inventory keeps in an encrypted file.
 //
 // Bytes become values in two steps. [Parse] accepts one YAML document without
 // anchors and keeps every node's position. A [Decoder] then fills Go structs
@@ -11,6 +12,10 @@
 // until the engine knows which action or host they are for. An overlay is
 // therefore a copy of a map, and a mistake is reported where the winning value
 // was written.
+//
+// Whether a value is secret is a property of the document that it was written
+// in: [Source.Secret]. Mistakes there have a place and a reason, but quote
+// nothing. Decrypting is not done here.
 //
 // The same struct tags (yaml, doc, default, enum, required) give the JSON
 // Schemas that editors use ([JSONSchema]).

@@ -16,6 +16,7 @@ type Field struct {
 	Enum     []string
 	Min, Max string // bounds of a number, inclusive; "" is none
 	Required bool
+	Secret   bool // it may hold a secret: the value goes to the host's standard input only
 	Type     reflect.Type
 
 	index []int
@@ -45,6 +46,7 @@ func Fields(t reflect.Type) []Field {
 			Min:      sf.Tag.Get("min"),
 			Max:      sf.Tag.Get("max"),
 			Required: sf.Tag.Get("required") == "true",
+			Secret:   sf.Tag.Get("secret") == "true",
 			Type:     sf.Type,
 			index:    []int{i},
 		}

@@ -14,10 +14,14 @@ type Inventory struct {
 	Description string           `yaml:"description" doc:"what these hosts are, for people"`
 	Vars        map[string]Value `yaml:"vars" doc:"variables of all hosts; they win over the playbook's and the overlay's"`
 	SSH         SSH              `yaml:"ssh" doc:"connection settings of all hosts"`
+	Secrets     Text             `yaml:"secrets" doc:"a file that age has encrypted, with passwords and secret variables; relative to the inventory"`
 	Hosts       map[string]Host  `yaml:"hosts" required:"true" doc:"the hosts by name"`
 	Groups      map[string]Group `yaml:"groups" doc:"the groups by name"`
 
 	Source *Source
+	Sealed *Source // the file that secrets names, encrypted; nil for none
+
+	opened *Secrets // what is in it; nil when it was not opened
 }
 
 // Host is one machine.

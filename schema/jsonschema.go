@@ -17,6 +17,7 @@ const (
 	KindPlaybook  = "playbook"
 	KindOverlay   = "overlay"
 	KindInventory = "inventory"
+	KindSecrets   = "secrets"
 )
 
 // ActionDoc describes an action to the JSON Schemas.
@@ -34,9 +35,10 @@ func JSONSchema(kind string, actions []ActionDoc) ([]byte, error) {
 		KindPlaybook:  reflect.TypeFor[Playbook](),
 		KindOverlay:   reflect.TypeFor[Overlay](),
 		KindInventory: reflect.TypeFor[Inventory](),
+		KindSecrets:   reflect.TypeFor[Secrets](),
 	}[kind]
 	if !ok {
-		return nil, fmt.Errorf("no document is a %q; want %s, %s or %s", kind, KindPlaybook, KindOverlay, KindInventory)
+		return nil, fmt.Errorf("no document is a %q; want %s, %s, %s or %s", kind, KindPlaybook, KindOverlay, KindInventory, KindSecrets)
 	}
 	g := generator{actions: slices.Clone(actions)}
 	slices.SortFunc(g.actions, func(a, b ActionDoc) int { return strings.Compare(a.Name, b.Name) })

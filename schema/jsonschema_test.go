@@ -89,10 +89,11 @@ func TestJSONSchemaAcceptsWhatTheParserAccepts(t *testing.T) {
 			"version: 1\nname: o\n",
 			"version: 1\nname: o\nvars: {a: {b: [1]}}\nplays: [{name: x, hosts: [a], serial: 1, on_failure: stop}]\nsteps: [{id: a, with: {anything: [goes, {here: 1}], x: null}, off: because, timeout: 0, when: true, retry: {}}]\ninsert: [{before: a, steps: [{id: b, action: assert}]}, {after: b, steps: []}]\n",
 		},
-		schema.KindInventory: {fleet, "version: 1\nhosts: {a: {ssh: , vars: {}}}\ngroups: {}\n"},
+		schema.KindInventory: {fleet, "version: 1\nhosts: {a: {ssh: , vars: {}}}\ngroups: {}\n", "version: 1\nsecrets: s.age\nhosts: {a: }\n"},
+		schema.KindSecrets:   {vault, "version: 1\nhosts: {a: }\n"},
 	} {
 		validate := compiled(t, kind)
-		parse := map[string]document{schema.KindPlaybook: playbook, schema.KindOverlay: overlay, schema.KindInventory: inventory}[kind]
+		parse := map[string]document{schema.KindPlaybook: playbook, schema.KindOverlay: overlay, schema.KindInventory: inventory, schema.KindSecrets: secrets}[kind]
 		for _, text := range texts {
 			require.NoError(t, parse(&schema.Source{Name: "doc.yaml", Data: []byte(text)}), text)
 			require.NoError(t, validate(text), text)
@@ -135,6 +136,11 @@ func TestJSONSchemaRefuses(t *testing.T) {
 			"version: 1\nhosts: {'': }\n", "version: 1\nhosts: {all: }\n", "version: 1\nhosts: {a: }\ngroups: {all: }\n", "version: 1\nhosts: {a: {ssh: {port: 0}}}\n",
 			"version: 1\nhosts: {a: {ssh: {port: 65536}}}\n", "version: 1\nhosts: {a: {ssh: {sudo: maybe}}}\n", "version: 1\nhosts: {a: {connection: locl}}\n",
 			"version: 1\nhosts: {a: {vars: {x-y: 1}}}\n", "version: 1\nhosts: {a: {adress: x}}\n", "version: 1\nhosts: {a: {ssh: {keepalive: 5}}}\n", "version: 1\nhosts: {a: }\ngroups: {g: {hosts: a}}\n",
+			"version: 1\nhosts: {a: }\nsecrets: [s.age]\n",
+		},
+		schema.KindSecrets: {
+			"vars: {a: abcd}\n", "version: 1\nsudo_pasword: x\n", "version: 1\nvars: {a-b: abcd}\n", "version: 1\nhosts: {a: secret}\n", "version: 1\ngroups: {a: {x: secret}}\n",
+			"version: 1\nkey_passphrases: [x]\n", "version: 1\nsudo_password: [x]\n",
 		},
 	} {
 		validate := compiled(t, kind)
@@ -151,7 +157,7 @@ func TestJSONSchemaIsNoStricterThanTheParser(t *testing.T) {
 		parse document
 		text  string
 	}{
-		schema.KindPlaybook: {playbook, strings.ReplaceAll(whole, "with:", "# ")}, schema.KindInventory: {inventory, fleet},
+		schema.KindPlaybook: {playbook, strings.ReplaceAll(whole, "with:", "# ")}, schema.KindInventory: {inventory, fleet}, schema.KindSecrets: {secrets, vault},
 	} {
 		data, err := schema.JSONSchema(kind, nil)
 		require.NoError(t, err)
@@ -201,7 +207,7 @@ func TestJSONSchemaText(t *testing.T) {
 		require.Contains(t, string(one), want)
 	}
 	_, err = schema.JSONSchema("recipe", nil)
-	require.EqualError(t, err, `no document is a "recipe"; want playbook, overlay or inventory`)
+	require.EqualError(t, err, `no document is a "recipe"; want playbook, overlay, inventory or secrets`)
 }
 
 func TestCheckJSONSchema(t *testing.T) {

@@ -30,6 +30,9 @@ func (v Value) Pos() Pos {
 	return Pos{Source: v.Source, Line: v.Node.Line, Column: v.Node.Column}
 }
 
+// Secret reports whether the value is written in a secret document.
+func (v Value) Secret() bool { return v.Source != nil && v.Source.Secret }
+
 // IsNull reports whether the value is absent or written as null.
 func (v Value) IsNull() bool {
 	return v.Node == nil || v.Node.Kind == yaml.ScalarNode && v.Node.Tag == "!!null"
@@ -180,6 +183,10 @@ func syntaxError(src *Source, err error, d *Diagnostics) {
 		d.Add(p, "a tab indents this line; use spaces")
 		return
 	}
+	if src.Secret {
+		d.Add(p, "not YAML from here on; write a text with special characters in single quotes, a quote in it twice")
+		return
+	}
 	d.Add(p, "not YAML: %s", strings.TrimPrefix(said, yamlLine.FindString(said)))
 }
 
@@ -208,11 +215,11 @@ func plain(v Value, depth int, d *Diagnostics) bool {
 	before := d.Len()
 	switch {
 	case n.Kind == yaml.AliasNode:
-		d.Add(v.Pos(), "aliases (*%s) are not supported; use a variable", n.Value)
+		d.Add(v.Pos(), "aliases (*%s) are not supported; use a variable", v.Source.shown(n.Value))
 	case n.Anchor != "":
-		d.Add(v.Pos(), "anchors (&%s) are not supported; use a variable", n.Anchor)
+		d.Add(v.Pos(), "anchors (&%s) are not supported; use a variable", v.Source.shown(n.Anchor))
 	case n.Style&yaml.TaggedStyle != 0 && (n.Tag != "!!str" || n.Kind != yaml.ScalarNode):
-		d.Add(v.Pos(), "the tag %s is not supported", n.Tag)
+		d.Add(v.Pos(), "the tag %s is not supported", v.Source.shown(n.Tag))
 	}
 	for i, c := range n.Content {
 		child := Value{Node: c, Source: v.Source}

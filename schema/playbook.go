@@ -166,7 +166,7 @@ func ParsePlaybook(src *Source) (*Playbook, error) {
 
 func checkVersion(d *Decoder, top Value, version int) {
 	if v, ok := top.lookup("version"); ok && version != 1 && v.Node.Tag == "!!int" {
-		d.Add(v.Pos(), "version %d is not known; this certbook reads version 1", version)
+		d.Add(v.Pos(), "version %s is not known; this certbook reads version 1", v.Source.shown(strconv.Itoa(version)))
 	}
 }
 
@@ -178,7 +178,7 @@ func checkVars(d *Decoder, top Value, path ...string) {
 	}
 	for i := 0; i+1 < len(vars.Node.Content); i += 2 {
 		if key := vars.Node.Content[i]; key.Kind == yaml.ScalarNode && !varName.MatchString(key.Value) {
-			d.Add(Value{Node: key, Source: top.Source}.Pos(), "variable name %q: want letters, digits and _, not beginning with a digit", key.Value)
+			d.Add(Value{Node: key, Source: top.Source}.Pos(), "variable name %q: want letters, digits and _, not beginning with a digit", top.Source.shown(key.Value))
 		}
 	}
 }

@@ -16,9 +16,18 @@ const MaxDocument = 4 << 20
 
 // Source is one document's text and where it came from.
 type Source struct {
-	Name string // file name as given, or a name in angle brackets
-	Data []byte
-	Flag bool // it is the value of a flag, where lines do not matter
+	Name   string // file name as given, or a name in angle brackets
+	Data   []byte
+	Flag   bool // it is the value of a flag, where lines do not matter
+	Secret bool // its text is never shown: mistakes in it have a place, but no excerpt
+}
+
+// shown returns a part of the document as a message may have it.
+func (s *Source) shown(text string) string {
+	if s != nil && s.Secret {
+		return "***"
+	}
+	return text
 }
 
 // ReadSource reads the document in the file called name.

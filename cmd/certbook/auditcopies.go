@@ -22,6 +22,9 @@ type copyVerdict struct {
 // that the flags name.
 func (v *verification) hosts(ctx context.Context) (func(string, audit.Summary) []copyVerdict, error) {
 	inv, err := v.docs.loadInventory()
+	if err == nil {
+		inv, err = v.withSecrets(ctx, inv)
+	}
 	if err != nil {
 		return nil, usageError{err}
 	}

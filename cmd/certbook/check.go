@@ -94,7 +94,7 @@ func (s *session) check(ctx context.Context, output, warn string) error {
 		return usageError{fmt.Errorf("--warn: %w", err)}
 	}
 	s.docs.set = append(s.docs.set, "renew_before="+warn)
-	l, err := s.docs.load("check", s.actions())
+	l, err := s.load(ctx, "check")
 	if err != nil {
 		return err
 	}

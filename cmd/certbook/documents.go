@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -26,6 +27,8 @@ type documents struct {
 	set       []string
 	limit     string
 	root      string
+
+	identities []string
 }
 
 func (o *documents) flags(f *pflag.FlagSet) {
@@ -38,6 +41,7 @@ func (o *documents) flags(f *pflag.FlagSet) {
 func (o *documents) hostFlags(f *pflag.FlagSet) {
 	f.StringVarP(&o.inventory, "inventory", "i", "", "inventory file; without one this machine is the only host")
 	f.StringVarP(&o.limit, "limit", "l", "", "work only on these hosts or groups: NAME[,NAME...], !NAME leaves out")
+	f.StringArrayVar(&o.identities, "age-identity", nil, "file with a key that opens the inventory's secrets, from age-keygen or an SSH private key; may be repeated; CERTBOOK_AGE_IDENTITY when not given")
 	f.StringVar(&o.root, "root", "/", "root directory of this machine when there is no inventory, for tests and sandboxes")
 }
 
@@ -50,10 +54,21 @@ type loaded struct {
 	limit     schema.Hosts
 }
 
+// identityFiles returns the files with keys that open secrets.
+func (o *documents) identityFiles() []string {
+	if len(o.identities) > 0 {
+		return o.identities
+	}
+	return filepath.SplitList(os.Getenv("CERTBOOK_AGE_IDENTITY"))
+}
+
+// opener puts its secrets into an inventory.
+type opener func(*schema.Inventory) (*schema.Inventory, error)
+
 // load reads all documents and returns the mistakes of all of them together,
 // also those that only show when the steps are compiled, if the playbook can
 // be understood so far.
-func (o *documents) load(playbook string, ctx actions.Context) (*loaded, error) {
+func (o *documents) load(playbook string, ctx actions.Context, open opener) (*loaded, error) {
 	var out loaded
 	var errs *multierror.Error
 	add := func(err error) {
@@ -70,6 +85,9 @@ func (o *documents) load(playbook string, ctx actions.Context) (*loaded, error) 
 		out.overlays = append(out.overlays, overlay)
 	}
 	out.inventory, err = o.loadInventory()
+	if err == nil {
+		out.inventory, err = open(out.inventory)
+	}
 	add(err)
 	out.set, err = parseSet(o.set)
 	add(err)

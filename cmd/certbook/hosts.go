@@ -100,7 +100,7 @@ func (d *dialer) connect(ctx context.Context, name string) (engine.Host, error) 
 		Name: name, Address: h.Address.Value, Port: s.Port, User: s.User.Value,
 		Identity: texts(s.Identity), Jump: texts(s.Jump), KnownHosts: texts(s.KnownHosts),
 		AcceptNew: d.acceptNew, ConfigFile: d.sshConfig, Sudo: sudoMode(s.Sudo),
-		Passphrase: d.secrets.passphrase, SudoPassword: d.secrets.sudo,
+		Passphrase: d.passphrase, SudoPassword: d.sudo,
 	}
 	if opt.Address == "" {
 		opt.Address = name
@@ -115,6 +115,26 @@ func (d *dialer) connect(ctx context.Context, name string) (engine.Host, error) 
 		opt.CommandTimeout = s.CommandTimeout.Std()
 	}
 	return host.Dial(ctx, opt)
+}
+
+// passphrase returns that of a key file; it is asked for when the secrets have
+// none.
+func (d *dialer) passphrase(ctx context.Context, file string) (string, error) {
+	home, _ := os.UserHomeDir() // "" when not known
+	if phrase, ok := d.inventory.KeyPassphrase(file, home); ok {
+		return phrase, nil
+	}
+	return d.secrets.passphrase(ctx, file)
+}
+
+// sudo returns the sudo password of a host. Flags win over the secrets.
+func (d *dialer) sudo(ctx context.Context, host string) (string, error) {
+	if d.sudoPassword == "" && !d.askSudo {
+		if password, ok := d.inventory.SudoPassword(host); ok {
+			return password, nil
+		}
+	}
+	return d.secrets.sudo(ctx, host)
 }
 
 func texts(list []schema.Text) []string {
@@ -169,7 +189,7 @@ func (p *prompter) sudo(ctx context.Context, host string) (string, error) {
 	case p.askSudo:
 		return p.ask(ctx, "sudo password", errors.New("--ask-sudo-pass: there is no terminal to ask on; use --sudo-password-file"))
 	}
-	return "", fmt.Errorf("sudo on %s wants a password; give --ask-sudo-pass or --sudo-password-file", host)
+	return "", fmt.Errorf("sudo on %s wants a password; give --ask-sudo-pass or --sudo-password-file, or put it into the secrets of the inventory", host)
 }
 
 func (p *prompter) ask(ctx context.Context, what string, noTerminal error) (string, error) {

@@ -44,7 +44,7 @@ func (s *session) plan(ctx context.Context, playbook, output string, detailed bo
 	if err := s.conn.check(); err != nil {
 		return err
 	}
-	l, err := s.docs.load(playbook, s.actions())
+	l, err := s.load(ctx, playbook)
 	if err != nil {
 		return err
 	}

@@ -73,7 +73,7 @@ func (s *session) run(ctx context.Context, playbook, output, runDir string) erro
 	if err := s.conn.check(); err != nil {
 		return err
 	}
-	l, err := s.docs.load(playbook, s.actions())
+	l, err := s.load(ctx, playbook)
 	if err != nil {
 		return err
 	}

@@ -12,9 +12,9 @@ import (
 )
 
 func schemaCommand(std streams) *cobra.Command {
-	kinds := []string{schema.KindPlaybook, schema.KindOverlay, schema.KindInventory}
+	kinds := []string{schema.KindPlaybook, schema.KindOverlay, schema.KindInventory, schema.KindSecrets}
 	return &cobra.Command{
-		Use:   "schema playbook|overlay|inventory",
+		Use:   "schema playbook|overlay|inventory|secrets",
 		Short: "Print the JSON Schema of a document, for editors",
 		Long: `Prints the JSON Schema (draft-07) of a kind of document. In VS Code, Neovim,
 Helix and others the first line of a document may name it:

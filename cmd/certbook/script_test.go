@@ -43,7 +43,7 @@ func TestScript(t *testing.T) {
 			return os.MkdirAll(filepath.Join(env.WorkDir, "root"), 0o755)
 		},
 		Condition: lacks,
-		Cmds:      map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "json": jsonValue, "edit": edit},
+		Cmds:      map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "json": jsonValue, "edit": edit, "seal": seal, "grow": grow},
 	})
 }
 
@@ -120,7 +120,7 @@ func edit(ts *testscript.TestScript, _ bool, args []string) {
 
 // TestSchemas finds committed schemas that are not those of the code.
 func TestSchemas(t *testing.T) {
-	for _, kind := range []string{"playbook", "overlay", "inventory"} {
+	for _, kind := range []string{"playbook", "overlay", "inventory", "secrets"} {
 		committed, err := os.ReadFile("../../schema/" + kind + ".schema.json")
 		require.NoError(t, err)
 		code, out, _ := certbook(t, "schema", kind)

@@ -15,6 +15,7 @@ import (
 
 	"certbook/actions"
 	"certbook/engine"
+	"certbook/schema"
 
 	"golang.org/x/term"
 )
@@ -31,6 +32,9 @@ type session struct {
 	signal  os.Signal  // the one that interrupted the run
 	asking  sync.Mutex // one question at a time
 	secrets *prompter  // the answers hold for the plan that is shown first and for the run
+
+	opened   *schema.Secrets // the inventory's, once they were opened
+	lintOnly bool            // nothing is dialled and nobody is asked
 }
 
 // terminal reports whether a person is there to answer.

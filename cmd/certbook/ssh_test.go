@@ -26,6 +26,7 @@ type site struct {
 	dir, made  string
 	knownHosts string
 	ssh        map[string]string
+	secrets    string // the inventory's, "" for none
 }
 
 func newSite(t *testing.T, s *hosttest.Server, user string) *site {
@@ -65,8 +66,11 @@ func (c *site) inventory(t *testing.T) string {
 		settings = append(settings, name+": "+value)
 	}
 	file := filepath.Join(c.dir, "inventory.yaml")
-	require.NoError(t, os.WriteFile(file, fmt.Appendf(nil, "version: 1\nssh: {%s, known_hosts: [%s]}\nhosts: {m1: {address: 127.0.0.1}}\n",
-		strings.Join(settings, ", "), c.knownHosts), 0o600))
+	text := fmt.Sprintf("version: 1\nssh: {%s, known_hosts: [%s]}\nhosts: {m1: {address: 127.0.0.1}}\n", strings.Join(settings, ", "), c.knownHosts)
+	if c.secrets != "" {
+		text += "secrets: " + c.secrets + "\n"
+	}
+	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
 	return file
 }
 

@@ -12,6 +12,8 @@ import (
 	"certbook/engine"
 )
 
+const redacted = "REDACTED"
+
 const canary = "c2VjcmV0LWNhbmFyeS1ub2JvZHktbWF5LXNlZS0x"
 
 func TestSecretsAreReplaced(t *testing.T) {

@@ -121,19 +121,21 @@ func (h *Host) Exec(ctx context.Context, c engine.Command) (engine.Output, error
 	return out, nil
 }
 
-// tail returns the last lines that a command printed, at most 2 KiB.
+// tail returns the last lines that a command printed, at most 2 KiB. Secrets are
+// taken out before, as half of one would not be recognised.
 func tail(out engine.Output, mask []string) string {
-	const most = 2 << 10
+	const most, searched = 2 << 10, 64 << 10
 	b := bytes.TrimSpace(out.Stderr)
 	if len(b) == 0 {
 		b = bytes.TrimSpace(out.Stdout)
 	}
-	s := string(b)
+	s := string(b[max(0, len(b)-searched):])
 	for _, m := range mask {
 		if m != "" {
 			s = strings.ReplaceAll(s, m, "***")
 		}
 	}
+	s, _ = engine.Scrub("", s)
 	if len(s) > most {
 		s = s[len(s)-most:]
 		if i := strings.IndexByte(s, '\n'); i >= 0 {

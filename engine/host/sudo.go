@@ -56,7 +56,7 @@ func probeSudo(ctx context.Context, h *Host, ask func(context.Context, string) (
 		return nil, sudoError(h.who() + " may not use sudo without a password; give --ask-sudo-pass or NOPASSWD")
 	}
 	if s.password, err = ask(ctx, h.name); err != nil {
-		return nil, fmt.Errorf("%s: sudo password: %w", h.name, err)
+		return nil, fmt.Errorf("%s: sudo: %w", h.name, err)
 	}
 	if s.password == "" || strings.ContainsAny(s.password, "\n\x00") {
 		return nil, sudoError(h.who() + ": the sudo password is empty or has more than one line")

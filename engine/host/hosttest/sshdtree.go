@@ -16,6 +16,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// Pid returns the process that the server and its sessions descend from.
+func (s *Server) Pid() int { return s.pid }
+
 // Stop ends the server and all its sessions, as a machine that loses its power.
 func (s *Server) Stop() { signalTree(s.pid, syscall.SIGKILL) }
 
