@@ -8,6 +8,7 @@ import (
 	"io"
 	"path"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -94,18 +95,31 @@ exec "$@" >"$out"
 
 var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*=`)
 
-// Exec runs a command and waits for it.
-func (h *Host) Exec(ctx context.Context, c engine.Command) (engine.Output, error) {
-	if len(c.Argv) == 0 || c.Argv[0] == "" {
-		return engine.Output{Code: -1}, errors.New("a command without a program")
-	}
-	if strings.HasPrefix(c.Argv[0], "-") {
-		return engine.Output{Code: -1}, fmt.Errorf("%q is not the name of a program", c.Argv[0])
+// checkCommand refuses what cannot be one program with its arguments.
+func checkCommand(c engine.Command) error {
+	switch {
+	case len(c.Argv) == 0 || c.Argv[0] == "":
+		return errors.New("a command without a program")
+	case strings.HasPrefix(c.Argv[0], "-"):
+		return fmt.Errorf("%q is not the name of a program", c.Argv[0])
 	}
 	for _, e := range c.Env {
 		if !envName.MatchString(e) {
-			return engine.Output{Code: -1}, fmt.Errorf("%s: environment: %q is not NAME=value", c, e)
+			return fmt.Errorf("%s: environment: %q is not NAME=value", c, e)
 		}
+	}
+	for _, word := range slices.Concat(c.Argv, c.Env, []string{c.Stdout}) {
+		if strings.ContainsRune(word, 0) { // a shell would end the command line there
+			return fmt.Errorf("%q holds a NUL byte", c)
+		}
+	}
+	return nil
+}
+
+// Exec runs a command and waits for it.
+func (h *Host) Exec(ctx context.Context, c engine.Command) (engine.Output, error) {
+	if err := checkCommand(c); err != nil {
+		return engine.Output{Code: -1}, err
 	}
 	argv := c.Argv
 	if c.Stdout != "" {
