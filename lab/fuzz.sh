@@ -16,7 +16,7 @@ for at in $(git grep --untracked -o '^func Fuzz[A-Za-z0-9]*' -- '*_test.go' | tr
 	crashers() { ls "$dir/testdata/fuzz/$target" 2>/dev/null | wc -l; }
 	before=$(crashers)
 	failed=
-	go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" -parallel "$workers" "./$dir" >"$log" 2>&1 || failed=1
+	go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" -fuzzminimizetime 1s -parallel "$workers" "./$dir" >"$log" 2>&1 || failed=1
 	execs=$(sed -n 's/.*execs: \([0-9]*\).*/\1/p' "$log" | tail -n 1)
 	fresh=$(sed -n 's/.*new interesting: \([0-9]*\).*/\1/p' "$log" | tail -n 1)
 	printf '%-40s %12s %12s %10s\n' "$dir.$target" "${execs:-0}" "${fresh:-0}" "$(($(crashers) - before))"
