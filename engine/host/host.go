@@ -65,6 +65,9 @@ func (h *Host) Now(ctx context.Context) (time.Time, error) {
 	return t, nil
 }
 
+// The seconds of the years 1 to 9999, which are all that can be written down.
+const firstSecond, lastSecond = -62135596800, 253402300799
+
 // parseTime reads seconds.nanoseconds, as GNU date and stat print them.
 func parseTime(s string) (time.Time, error) {
 	sec, frac, _ := strings.Cut(s, ".")
@@ -72,11 +75,11 @@ func parseTime(s string) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, err
 	}
-	ns := int64(0)
-	if frac != "" {
-		ns, err = strconv.ParseInt((frac + "000000000")[:9], 10, 64)
+	ns, err := strconv.ParseUint((frac + "000000000")[:9], 10, 32)
+	if err == nil && (n < firstSecond || n > lastSecond) {
+		err = fmt.Errorf("%q is beyond the year 9999", s)
 	}
-	return time.Unix(n, ns).UTC(), err
+	return time.Unix(n, int64(ns)).UTC(), err
 }
 
 // Query runs a command that changes nothing.
