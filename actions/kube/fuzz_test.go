@@ -74,6 +74,7 @@ func FuzzParseKubeconfig(f *testing.F) {
 func FuzzSurvey(f *testing.F) {
 	h := newHost(f)
 	api := h.data("/etc/kubernetes/manifests/kube-apiserver.yaml")
+	few := []File{{Path: "/etc/kubernetes/pki/ca.crt", Data: h.ca.pem()}, {Path: "/etc/kubernetes/pki/ca.key"}}
 	unit := []byte("[Service]\nEnvironment=\"KUBELET_KUBECONFIG_ARGS=--kubeconfig=/etc/kubernetes/kubelet.conf\"\nExecStart=/usr/bin/kubelet $KUBELET_KUBECONFIG_ARGS \\\n  --cert-dir /k/pki\n")
 	env := []byte(`KUBELET_KUBEADM_ARGS="--container-runtime-endpoint=unix:///run/crio/crio.sock --hostname-override=M1"`)
 	f.Add(unit, env, h.data("/var/lib/kubelet/config.yaml"), api)
@@ -81,7 +82,7 @@ func FuzzSurvey(f *testing.F) {
 		bytes.Replace(api, []byte("=/etc/kubernetes/pki/ca.crt"), []byte("=/a\n/ca.crt"), 1))
 	f.Add([]byte(""), []byte("x=--cert-dir=/../.."), []byte("containerRuntimeEndpoint: unix://../x"), bytes.ReplaceAll(api, []byte("client-ca-file"), []byte("tls-sni-cert-key")))
 	f.Fuzz(func(t *testing.T, unit, env, config, manifest []byte) {
-		h := &host{files: slices.Clone(h.files)}
+		h := &host{files: slices.Clone(few)}
 		h.put("/etc/systemd/system/kubelet.service.d/10.conf", unit)
 		h.put("/var/lib/kubelet/kubeadm-flags.env", env)
 		h.put("/var/lib/kubelet/config.yaml", config)

@@ -78,7 +78,8 @@ that this command prints somewhere else, and compare.`,
 				return err
 			}
 			if output == "text" {
-				fmt.Fprintf(std.out, "%s: ok, %d lines, run %s of %s: %s\nhead %s\n", file, sum.Lines, sum.Run, sum.Playbook, sum.Outcome, sum.Head)
+				fmt.Fprintf(std.out, "%s: ok, %d lines, run %s of %s: %s\nhead %s\n",
+					oneLine(file), sum.Lines, oneLine(sum.Run), oneLine(sum.Playbook), oneLine(string(sum.Outcome)), sum.Head)
 			}
 			return nil
 		},
@@ -142,7 +143,7 @@ func auditShowCommand(std streams) *cobra.Command {
 			})
 			var cut *audit.CutOffError
 			if errors.As(err, &cut) {
-				fmt.Fprintf(std.err, "%s: %v\n", file, cut)
+				fmt.Fprintf(std.err, "%s: %s\n", oneLine(file), oneLine(cut.Error()))
 				return nil
 			}
 			return err

@@ -1,0 +1,41 @@
+package main
+
+import (
+	"path/filepath"
+	"testing"
+
+	"certbook/engine"
+	"certbook/engine/audit"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestHostileLog shows logs that somebody wrote: sound in themselves, with texts
+// that a terminal would act on.
+func TestHostileLog(t *testing.T) {
+	const bad = "x\n\x1b[2J\u009b\u202e"
+	file := filepath.Join(t.TempDir(), "audit.jsonl")
+	log, err := audit.Create(file)
+	require.NoError(t, err)
+	write := func(e engine.Event) {
+		t.Helper()
+		e.Run = bad
+		require.NoError(t, log.Write(e))
+	}
+	write(engine.Event{Kind: engine.RunStarted, Hosts: []string{bad}, Origin: &engine.Origin{Playbook: bad}})
+	write(engine.Event{Kind: engine.PlayStarted, Play: bad, Hosts: []string{bad}})
+	write(engine.Event{Kind: bad})
+	shown := func(code int, args ...string) {
+		t.Helper()
+		got, stdout, stderr := certbook(t, args...)
+		require.Equal(t, code, got, stderr)
+		require.NotRegexp(t, "[\\x00-\\x09\\x0b-\\x1f\\x7f-\\x{9f}\\x{202e}]", stdout+stderr)
+		require.NotRegexp(t, `(?m)^\?`, stdout+stderr, "the line was ended")
+	}
+	shown(1, "audit", "verify", file)
+	shown(0, "audit", "show", file)
+	write(engine.Event{Kind: engine.RunFinished, Outcome: bad})
+	require.NoError(t, log.Close())
+	shown(0, "audit", "verify", file)
+	shown(0, "audit", "show", file)
+}
