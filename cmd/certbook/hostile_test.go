@@ -1,6 +1,10 @@
 package main
 
 import (
+	"fmt"
+	"io"
+	"net"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -38,4 +42,34 @@ func TestHostileLog(t *testing.T) {
 	require.NoError(t, log.Close())
 	shown(0, "audit", "verify", file)
 	shown(0, "audit", "show", file)
+}
+
+// TestServerThatSpeaksUnasked is a health endpoint that answers before it was
+// asked. What it says is not an answer, and not for the terminal.
+func TestServerThatSpeaksUnasked(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = io.WriteString(c, "HTTP/1.1 503 x\r\nContent-Length: 5\r\n\r\nnoise")
+			c.Close()
+		}
+	}()
+	dir := t.TempDir()
+	playbook := filepath.Join(dir, "p.yaml")
+	require.NoError(t, os.WriteFile(playbook, fmt.Appendf(nil, `version: 1
+name: p
+plays:
+- {name: one, hosts: all, steps: [{id: ready, action: wait-ready, with: {components: [], urls: ["http://%s/"], within: 3s}}]}
+`, l.Addr()), 0o600))
+	r := prepare(t, "run", playbook, "--root", dir, "--run-dir", dir+"/runs", "--yes")
+	r.starts(t)
+	require.NotZero(t, r.ends(t))
+	require.Contains(t, r.stderr.String(), "failed")
+	require.NotContains(t, r.stderr.String(), "Unsolicited response")
 }
