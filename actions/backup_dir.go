@@ -153,7 +153,7 @@ func (a *BackupDir) Apply(ctx context.Context, h engine.Host) error {
 	if err := same(ctx, h, a.Src, temp); err != nil {
 		return err
 	}
-	final := `set -eu; sync -f -- "$1" 2>/dev/null || sync; mv -T -- "$1" "$2"`
+	const final = `set -eu; sync -f -- "$1" 2>/dev/null || sync; mv -T -- "$1" "$2"`
 	if _, err := h.Exec(ctx, engine.Command{Argv: []string{"sh", "-c", final, "sh", h.Path(temp), h.Path(a.target())}}); err != nil {
 		return err
 	}
