@@ -3,6 +3,9 @@ package host
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"net"
 	"os"
@@ -111,6 +114,57 @@ func FuzzCommandLine(f *testing.F) {
 				t.Fatalf("%s: %v", name, err)
 			case !bytes.Equal(out.Stdout, []byte(want)):
 				t.Fatalf("%s: %q arrived as %q", name, want, out.Stdout)
+			}
+		}
+	})
+}
+
+// FuzzPublicKey looks for a private key in any text. What it finds is a public
+// key, and is no longer found when the secrets are taken out.
+func FuzzPublicKey(f *testing.F) {
+	der, err := x509.MarshalPKCS8PrivateKey(ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)))
+	if err != nil {
+		f.Fatal(err)
+	}
+	key := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+	inside := encode(string(key))
+	for _, text := range []string{
+		string(key), "x\n" + string(key) + "y\n", "  client-key-data: " + inside + "\n", "client-key-data: \"" + inside + "\" # x\n",
+		`{"users":[{"user":{"client-key-data":"` + inside + `"}}]}`, "- client-key-data: |\n    " + inside[:40] + "\n    " + inside[40:] + "\n",
+		"client-key-data: REDACTED\n", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "",
+	} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		pub := PublicKey(data)
+		if pub == nil {
+			return
+		}
+		if _, err := x509.ParsePKIXPublicKey(pub); err != nil {
+			t.Fatal(err)
+		}
+		clean, found := Redact(data)
+		if !found || PublicKey(clean) != nil {
+			t.Fatalf("the key of %q is still in %q", data, clean)
+		}
+	})
+}
+
+// FuzzParseKeys reads anything as what keysScript prints.
+func FuzzParseKeys(f *testing.F) {
+	const pub = "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"
+	f.Add([]byte("1\n" + pub + "2\n" + pub))
+	f.Add([]byte("3\n" + pub))
+	f.Add([]byte("1\n-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"))
+	f.Add([]byte("none\n"))
+	f.Fuzz(func(t *testing.T, out []byte) {
+		keys, err := parseKeys(out, []string{"/a", "/b"})
+		if err != nil && keys != nil {
+			t.Fatal("keys and an error")
+		}
+		for name := range keys {
+			if name != "/a" && name != "/b" {
+				t.Fatalf("nobody asked for %q", name)
 			}
 		}
 	})
