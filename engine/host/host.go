@@ -138,9 +138,11 @@ func (h *Host) Exec(ctx context.Context, c engine.Command) (engine.Output, error
 	return out, nil
 }
 
-// tail returns the last lines that a command printed, at most 2 KiB.
+// mostSaid is how many bytes of what a command said become part of an error.
+const mostSaid = 2 << 10
+
+// tail returns the last lines that a command printed.
 func tail(out engine.Output, mask []string) string {
-	const most = 2 << 10
 	b := bytes.TrimSpace(out.Stderr)
 	if len(b) == 0 {
 		b = bytes.TrimSpace(out.Stdout)
@@ -151,8 +153,8 @@ func tail(out engine.Output, mask []string) string {
 			s = strings.ReplaceAll(s, m, "***")
 		}
 	}
-	if len(s) > most {
-		s = s[len(s)-most:]
+	if len(s) > mostSaid {
+		s = s[len(s)-mostSaid:]
 		if i := strings.IndexByte(s, '\n'); i >= 0 {
 			s = s[i+1:]
 		}
@@ -175,7 +177,7 @@ func (h *Host) script(ctx context.Context, text string, stdin []byte, limit int,
 	if out.Code != 0 {
 		lines := strings.Split(strings.TrimSpace(string(out.Stderr)), "\n")
 		if last := lines[len(lines)-1]; last != "" {
-			return nil, errors.New(last)
+			return nil, errors.New(last[:min(len(last), mostSaid)])
 		}
 		return nil, fmt.Errorf("exit status %d", out.Code)
 	}
