@@ -19,7 +19,10 @@ for at in $(git grep --untracked -o '^func Fuzz[A-Za-z0-9]*' -- '*_test.go' | tr
 	go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" -fuzzminimizetime 1s -parallel "$workers" "./$dir" >"$log" 2>&1 || failed=1
 	execs=$(sed -n 's/.*execs: \([0-9]*\).*/\1/p' "$log" | tail -n 1)
 	fresh=$(sed -n 's/.*new interesting: \([0-9]*\).*/\1/p' "$log" | tail -n 1)
-	printf '%-40s %12s %12s %10s\n' "$dir.$target" "${execs:-0}" "${fresh:-0}" "$(($(crashers) - before))"
+	found=$(($(crashers) - before))
+	printf '%-40s %12s %12s %10s\n' "$dir.$target" "${execs:-0}" "${fresh:-0}" "$found"
+	# Go before 1.27 now and then fails at the end of the time (go.dev/issue/75804).
+	if [ "$found" = 0 ] && grep -qx ' *context deadline exceeded' "$log"; then failed=; fi
 	if [ -n "$failed" ]; then
 		status=1
 		grep -v '^fuzz: elapsed' "$log" >&2
