@@ -1,8 +1,9 @@
 # The commands of this project. `make` lists them.
 BIN := bin/certbook
+FUZZTIME ?= 10m
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint schemas clean lab-up lab-down lab-reset e2e
+.PHONY: help build demo test fuzz lint schemas clean lab-up lab-down lab-reset e2e
 
 help: ## list the commands
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -15,6 +16,9 @@ demo: build ## renew a sandbox of three masters; needs only Go
 
 test: ## set up what the tests need and run them all
 	@sh lab/test.sh
+
+fuzz: ## fuzz what reads documents, hosts and logs, each for FUZZTIME (10m)
+	@FUZZTIME=$(FUZZTIME) sh lab/fuzz.sh
 
 lint: ## gofmt, go vet, golangci-lint, shipped playbooks, generated schemas
 	@sh lab/lint.sh

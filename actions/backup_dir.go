@@ -153,7 +153,7 @@ func (a *BackupDir) Apply(ctx context.Context, h engine.Host) error {
 	if err := same(ctx, h, a.Src, temp); err != nil {
 		return err
 	}
-	final := `set -eu; sync -f -- "$1" 2>/dev/null || sync; mv -T -- "$1" "$2"`
+	const final = `set -eu; sync -f -- "$1" 2>/dev/null || sync; mv -T -- "$1" "$2"`
 	if _, err := h.Exec(ctx, engine.Command{Argv: []string{"sh", "-c", final, "sh", h.Path(temp), h.Path(a.target())}}); err != nil {
 		return err
 	}
@@ -200,14 +200,18 @@ func same(ctx context.Context, p engine.Probe, a, b string) error {
 
 // pruneScript removes the oldest directories beside $1 that hold the marker
 // until $2 are left. Run ids sort by time.
-const pruneScript = `set -euf
+const pruneScript = `set -eu
 cd -- "$(dirname -- "$1")"
 me=$(basename -- "$1")
 n=0
-for d in $(ls -1r); do
-  [ -f "$d/` + marker + `" ] || continue
-  n=$((n + 1))
-  if [ "$n" -gt "$2" ] && [ "$d" != "$me" ]; then rm -rf -- "./$d"; echo "$d"; fi
+for d in *; do
+  if [ -f "./$d/` + marker + `" ]; then n=$((n + 1)); fi
+done
+for d in *; do
+  [ "$n" -gt "$2" ] || break
+  [ -f "./$d/` + marker + `" ] || continue
+  n=$((n - 1))
+  if [ "$d" != "$me" ]; then rm -rf -- "./$d"; echo "$d"; fi
 done`
 
 // prune keeps the newest backups. Only directories with the marker and a

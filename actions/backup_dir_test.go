@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"certbook/engine"
+
 	"github.com/stretchr/testify/require"
 )
 
@@ -174,4 +176,48 @@ func TestRestoreDir(t *testing.T) {
 	require.EqualError(t, err, "src: no backup /nowhere on this host")
 	require.ErrorContains(t, (&RestoreDir{Src: "x", Dest: "/etc"}).Validate(), `src: "x" is not`)
 	require.ErrorContains(t, (&RestoreDir{Src: "/x", Dest: "/"}).Validate(), `dest: "/" is not`)
+}
+
+// TestPruneOddNames has names beside the backups that read like several ones.
+func TestPruneOddNames(t *testing.T) {
+	h, at := rooted(t)
+	ids := []string{"20260101T000000Z-aa", "20260102T000000Z-aa", "20260103T000000Z-aa"}
+	odd := []string{ids[0] + " " + ids[1], ids[0] + "\n" + ids[2], "-n", "'*'", "*"}
+	for _, name := range append(append([]string{}, ids...), odd...) {
+		require.NoError(t, os.MkdirAll(at("/b/"+name), 0o700))
+	}
+	for _, id := range ids {
+		put(t, at("/b/"+id+"/"+marker), "", 0o600)
+	}
+	a := &BackupDir{Src: "/etc", Dest: "/b", Run: ids[2], Keep: 3}
+	require.NoError(t, a.prune(t.Context(), h))
+	entries, err := os.ReadDir(at("/b"))
+	require.NoError(t, err)
+	require.Len(t, entries, len(ids)+len(odd), "three are kept, and what is no backup")
+	a.Keep = 1
+	require.NoError(t, a.prune(t.Context(), h))
+	require.NoDirExists(t, at("/b/"+ids[0]))
+	require.NoDirExists(t, at("/b/"+ids[1]))
+	require.DirExists(t, at("/b/"+ids[2]))
+	for _, name := range odd {
+		require.DirExists(t, at("/b/"+name))
+	}
+}
+
+// TestScratch makes the directory in which kubeadm works, where something else
+// is in the way: it is new, for root alone, and what was there is not followed.
+func TestScratch(t *testing.T) {
+	h, at := rooted(t)
+	put(t, at("/etc/kubernetes/pki/a 'b'\n$(c).key"), "key", 0o600)
+	put(t, at("/etc/shadow"), "secret", 0o640)
+	require.NoError(t, os.MkdirAll(at("/run/certbook"), 0o700))
+	require.NoError(t, os.Symlink("../../etc", at("/run/certbook/renew")))
+	name := "etc/kubernetes/pki/a 'b'\n$(c).key"
+	_, err := h.Exec(t.Context(), engine.Command{Argv: []string{"sh", "-c", copyTree, "sh", h.Path("/"), h.Path("/run/certbook/renew"), name, name}})
+	require.NoError(t, err)
+	require.Equal(t, "secret", text(t, at("/etc/shadow")))
+	info, err := os.Lstat(at("/run/certbook/renew"))
+	require.NoError(t, err)
+	require.Equal(t, os.ModeDir|0o700, info.Mode())
+	require.Equal(t, "key", text(t, at("/run/certbook/renew/"+name)))
 }

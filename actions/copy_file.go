@@ -91,8 +91,22 @@ type destination struct {
 	home  string // the user's home, which dest's directories are made below
 }
 
-// passwdScript prints name:uid:gid:home of each user.
-const passwdScript = `for u; do getent passwd -- "$u" | cut -d: -f1,3,4,6 || exit 2; done`
+// passwdScript prints name:uid:gid:home of each user, and with a fifth field
+// where $2 below that home really lies, when links lead out of the home. $1 is
+// the root directory.
+const passwdScript = `root=${1%/} dest=$2
+shift 2
+for u; do
+	line=$(getent passwd -- "$u" | cut -d: -f1,3,4,6)
+	[ -n "$line" ] || continue
+	home=$(readlink -m -- "$root${line##*:}")
+	real=$(readlink -m -- "$home/$dest")
+	case $real in
+	"${home%/}"/*) real= ;;
+	*) real=:$real ;;
+	esac
+	printf '%s%s\n' "$line" "$real"
+done`
 
 func (a *CopyFile) destinations(ctx context.Context, p engine.Probe) ([]destination, error) {
 	if a.Users == nil {
@@ -101,14 +115,18 @@ func (a *CopyFile) destinations(ctx context.Context, p engine.Probe) ([]destinat
 	if len(a.Users) == 0 {
 		return nil, nil
 	}
-	out, err := p.Query(ctx, engine.Command{Argv: append([]string{"sh", "-c", passwdScript, "sh"}, a.Users...)})
+	out, err := p.Query(ctx, engine.Command{Argv: append([]string{"sh", "-c", passwdScript, "sh", p.Path("/"), a.Dest}, a.Users...)})
 	if err != nil {
 		return nil, fmt.Errorf("users: %w", err)
 	}
 	homes := map[string][]string{}
 	for line := range strings.Lines(string(out.Stdout)) {
-		if f := strings.Split(strings.TrimSpace(line), ":"); len(f) == 4 && path.IsAbs(f[3]) {
+		f := strings.SplitN(strings.TrimSpace(line), ":", 5)
+		switch {
+		case len(f) == 4 && path.IsAbs(f[3]):
 			homes[f[0]] = f
+		case len(f) == 5: // root would write where the user may not
+			return nil, fmt.Errorf("users: %s leads out of the home of %q, to %s; remove the link", path.Join(f[3], a.Dest), f[0], f[4])
 		}
 	}
 	var list []destination
@@ -321,8 +339,7 @@ func (a *CopyFile) Apply(ctx context.Context, h engine.Host) error {
 	return nil
 }
 
-// homeScript makes the directories between home $1 and file $2, owned by $3,
-// none of them a link that leads elsewhere.
+// homeScript makes the directories between home $1 and file $2, owned by $3.
 const homeScript = `set -eu
 d=$(dirname -- "$2")
 [ -d "$d" ] && exit 0

@@ -146,3 +146,37 @@ func TestCopyFileRefuses(t *testing.T) {
 	}
 	require.NoError(t, copyOf("/a", "/b").Validate())
 }
+
+// TestCopyFileLinksInHome is a user who lets the way to the kubeconfig lead to a
+// file that is not theirs: root must not write there.
+func TestCopyFileLinksInHome(t *testing.T) {
+	for name, c := range map[string]struct{ link, to, want string }{
+		"file":      {"/root/.kube/config", "../../etc/cron.d/job", "/etc/cron.d/job"},
+		"directory": {"/root/.kube", "../etc/cron.d", "/etc/cron.d/config"},
+		"dangling":  {"/root/.kube", "/nowhere/at/all", "/nowhere/at/all/config"},
+		"inside":    {"/root/.kube/config", "../work/config", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h, at := rooted(t)
+			for _, f := range []string{"/etc/cron.d/job", "/etc/cron.d/config", "/root/work/config"} {
+				put(t, at(f), "old", 0o600)
+			}
+			put(t, at("/etc/kubernetes/admin.conf"), "new", 0o600)
+			require.NoError(t, os.MkdirAll(filepath.Dir(at(c.link)), 0o700))
+			require.NoError(t, os.Symlink(c.to, at(c.link)))
+			a := copyOf("/etc/kubernetes/admin.conf", ".kube/config")
+			a.Users = []string{"root"}
+			if c.want == "" {
+				carryOut(t, a, h)
+				require.Equal(t, "new", text(t, at("/root/work/config")))
+				return
+			}
+			_, err := a.Check(t.Context(), h)
+			require.ErrorContains(t, err, `users: /root/.kube/config leads out of the home of "root", to `)
+			require.ErrorContains(t, err, c.want+"; remove the link")
+			require.ErrorContains(t, a.Apply(t.Context(), h), "leads out of the home")
+			require.Equal(t, "old", text(t, at("/etc/cron.d/job")))
+			require.Equal(t, "old", text(t, at("/etc/cron.d/config")))
+		})
+	}
+}

@@ -31,15 +31,24 @@ func tree(ctx context.Context, p engine.Probe, dir string) (map[string]node, err
 	if err != nil {
 		return nil, fmt.Errorf("tree %s: %w", dir, err)
 	}
+	nodes, err := parseTree(string(out.Stdout))
+	if err != nil {
+		return nil, fmt.Errorf("tree %s: %w", dir, err)
+	}
+	return nodes, nil
+}
+
+// parseTree reads what treeScript prints.
+func parseTree(text string) (map[string]node, error) {
 	nodes := map[string]node{}
-	fields := strings.Split(strings.TrimSuffix(string(out.Stdout), "\x00"), "\x00")
+	fields := strings.Split(strings.TrimSuffix(text, "\x00"), "\x00")
 	for i := 0; i < len(fields); i++ {
 		f := fields[i]
 		switch {
 		case strings.HasPrefix(f, "E") && i+1 < len(fields):
 			parts := strings.SplitN(f[1:], " ", 4)
 			if len(parts) != 4 {
-				return nil, fmt.Errorf("tree %s: not understood: %q", dir, f)
+				return nil, fmt.Errorf("not understood: %.200q", f)
 			}
 			nodes[fields[i+1]] = node{kind: parts[0], mode: parts[1], owner: parts[2], hash: parts[3]}
 			i++
@@ -48,13 +57,13 @@ func tree(ctx context.Context, p engine.Probe, dir string) (map[string]node, err
 			name = strings.TrimPrefix(strings.TrimLeft(name, " *"), "./")
 			n, known := nodes[name]
 			if !ok || !known {
-				return nil, fmt.Errorf("tree %s: a file changed while it was read: %q", dir, name)
+				return nil, fmt.Errorf("a file changed while it was read: %.200q", name)
 			}
 			n.hash = hash
 			nodes[name] = n
 		case f == "":
 		default:
-			return nil, fmt.Errorf("tree %s: not understood: %q", dir, f)
+			return nil, fmt.Errorf("not understood: %.200q", f)
 		}
 	}
 	return nodes, nil

@@ -281,3 +281,23 @@ func TestHugeExpressionsAreRefused(t *testing.T) {
 		require.Len(t, complaints(t, err), 1)
 	}
 }
+
+// TestGrowingVariables is a document of a few lines that would fill the memory:
+// every variable holds the one before it ten times.
+func TestGrowingVariables(t *testing.T) {
+	for kind, c := range map[string]struct{ first, next, want string }{
+		"texts":    {"'0123456789'", "'" + strings.Repeat("${vars.LAST}", 10) + "'", "makes the text longer than 1048576 bytes"},
+		"lists":    {"[0, 1, 2]", "'${[vars.LAST, vars.LAST, vars.LAST]}'", "gives more than 1048576 bytes"},
+		"mappings": {"{a: 0}", "'${{\"a\": vars.LAST, \"b\": vars.LAST}}'", "gives more than 1048576 bytes"},
+	} {
+		t.Run(kind, func(t *testing.T) {
+			text := "vars:\n  v0: " + c.first + "\n"
+			for i := range 60 {
+				text += fmt.Sprintf("  v%d: %s\n", i+1, strings.ReplaceAll(c.next, "LAST", fmt.Sprintf("v%d", i)))
+			}
+			_, err := compiler(t, text+one("  - {id: a, action: look}\n")).Compile()
+			require.ErrorContains(t, err, c.want)
+			require.Len(t, complaints(t, err), 1, "what follows from it is not to blame")
+		})
+	}
+}

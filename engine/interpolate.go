@@ -122,6 +122,10 @@ func interpolate(v schema.Value, eval evaluator, later func(schema.Value) *yaml.
 		if !ok {
 			return schema.Value{Node: later(v), Source: v.Source}
 		}
+		if err := bearable(value); err != nil {
+			d.Add(v.At(pieces[0].at), "%q: %v", pieces[0].code, err)
+			return schema.Value{Node: later(v), Source: v.Source}
+		}
 		return schema.Value{Node: toNode(value, v.Node), Source: v.Source}
 	}
 	var b strings.Builder
@@ -140,6 +144,10 @@ func interpolate(v schema.Value, eval evaluator, later func(schema.Value) *yaml.
 		if err != nil {
 			d.Add(v.At(p.at), "%q: %v", p.code, err)
 			known = false
+		}
+		if b.Len()+len(text) > maxWeight {
+			d.Add(v.At(p.at), "%q: makes the text longer than %d bytes", p.code, maxWeight)
+			return schema.Value{Node: later(v), Source: v.Source}
 		}
 		b.WriteString(text)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -86,6 +87,17 @@ func decode(what string, data []byte, into any) error {
 	return nil
 }
 
+var identifierForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$`)
+
+// identifier refuses what cannot name a container in a command: the tools take
+// a leading dash for an option.
+func identifier(what, id string) error {
+	if !identifierForm.MatchString(id) {
+		return fmt.Errorf("%s: %q is not the identifier of a container", what, clip(id))
+	}
+	return nil
+}
+
 func labelled(labels map[string]string) Container {
 	return Container{Name: labels[labelContainer], PodName: labels[labelPod], Namespace: labels[labelNamespace], PodUID: labels[labelUID], Attempt: -1}
 }
@@ -159,6 +171,9 @@ func ParseCrictlPS(data []byte) ([]Container, error) {
 	}
 	var out []Container
 	for _, c := range list.Containers {
+		if err := identifier("crictl ps", c.ID); err != nil {
+			return nil, err
+		}
 		one := labelled(c.Labels)
 		one.ID, one.State, one.Attempt = c.ID, crictlState(c.State), c.Metadata.Attempt
 		if ns, err := strconv.ParseInt(c.CreatedAt, 10, 64); err == nil && ns > 0 {
@@ -193,8 +208,11 @@ func ParseCrictlInspect(data []byte) (Container, error) {
 	if s.ID == "" {
 		return Container{}, errors.New("crictl inspect: no container in it")
 	}
+	if err := identifier("crictl inspect", s.ID); err != nil {
+		return Container{}, err
+	}
 	c := labelled(s.Labels)
-	c.ID, c.State, c.Attempt, c.Pid = s.ID, crictlState(s.State), s.Metadata.Attempt, detail.Info.Pid
+	c.ID, c.State, c.Attempt, c.Pid = s.ID, crictlState(s.State), s.Metadata.Attempt, max(detail.Info.Pid, 0)
 	c.CreatedAt, c.StartedAt = timestamp(s.CreatedAt), timestamp(s.StartedAt)
 	return c, nil
 }

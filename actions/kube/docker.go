@@ -71,12 +71,15 @@ func ParseDockerInspect(data []byte) ([]Container, error) {
 	}
 	var out []Container
 	for _, c := range list {
+		if err := identifier("docker inspect", c.ID); err != nil {
+			return nil, err
+		}
 		labels := c.Config.Labels
 		if labels["io.kubernetes.docker.type"] == "podsandbox" || labels[labelContainer] == "POD" {
 			continue
 		}
 		one := labelled(labels)
-		one.ID, one.State, one.Pid = c.ID, dockerState(c.State.Status), c.State.Pid
+		one.ID, one.State, one.Pid = c.ID, dockerState(c.State.Status), max(c.State.Pid, 0)
 		one.CreatedAt, one.StartedAt = timestamp(c.Created), timestamp(c.State.StartedAt)
 		// k8s_CONTAINER_POD_NAMESPACE_UID_ATTEMPT
 		if parts := strings.Split(c.Name, "_"); len(parts) == 6 {
@@ -142,6 +145,9 @@ func ParseCtrInfo(data []byte) (Container, error) {
 	if err := json.NewDecoder(bytes.NewReader(data)).Decode(&info); err != nil || info.ID == "" {
 		return Container{}, fmt.Errorf("ctr containers info: not the expected JSON")
 	}
+	if err := identifier("ctr containers info", info.ID); err != nil {
+		return Container{}, err
+	}
 	c := labelled(info.Labels)
 	c.ID, c.State, c.CreatedAt = info.ID, Unknown, timestamp(info.CreatedAt)
 	if info.Labels["io.cri-containerd.kind"] == "sandbox" {
@@ -171,7 +177,7 @@ func WithTasks(containers []Container, tasks []byte) ([]Container, error) {
 			header = true
 			continue
 		}
-		if pid, err := strconv.Atoi(f[1]); err == nil && len(known) < maxListed {
+		if pid, err := strconv.Atoi(f[1]); err == nil && pid > 0 && len(known) < maxListed {
 			known[f[0]] = task{pid, ctrState(f[2])}
 		}
 	}

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"runtime"
 	"strings"
 	"testing"
 
@@ -50,6 +51,30 @@ func TestParseKubeconfigRefuses(t *testing.T) {
 			_, err := ParseKubeconfig([]byte(tt.data))
 			require.ErrorContains(t, err, tt.want)
 			require.NotContains(t, err.Error(), "c2VjcmV0")
+		})
+	}
+}
+
+// TestKubeconfigOfMillions is refused for what it is, in little memory and time:
+// by its size, and below that by the number of its entries or values.
+func TestKubeconfigOfMillions(t *testing.T) {
+	const head = "kind: Config\nusers:\n"
+	for name, c := range map[string]struct{ data, want string }{
+		"a million users":       {head + strings.Repeat("- {name: u, user: {token: x}}\n", 1_000_000), "too large: 30000020 bytes, at most 1048576 are read"},
+		"the most in a file":    {head + strings.Repeat("-\n", (MaxFile-100)/2), "more than 50000 values"},
+		"some more than enough": {head + strings.Repeat("- {name: u}\n", maxEntries+1), "1001 users, at most 1000 are read"},
+		"nested":                {head + strings.Repeat("[", MaxFile/2), "not valid YAML"},
+		"aliases":               {"kind: Config\na: &a [x]\nusers: [" + strings.Repeat("*a, ", 200_000) + "]\n", "aliases"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			data := []byte(c.data)
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			_, err := ParseKubeconfig(data)
+			runtime.ReadMemStats(&after)
+			require.ErrorContains(t, err, c.want)
+			require.Less(t, len(err.Error()), 200)
+			require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(400<<20))
 		})
 	}
 }

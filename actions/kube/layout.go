@@ -160,7 +160,7 @@ func (l Layout) MorePatterns(read ...string) []string {
 	have := slices.Concat(Patterns(), read)
 	var more []string
 	for _, w := range want {
-		if path.IsAbs(w) && !covered(w, have) && !slices.Contains(more, w) {
+		if path.IsAbs(w) && !strings.ContainsAny(w, "\n\x00") && !covered(w, have) && !slices.Contains(more, w) {
 			more = append(more, w)
 		}
 	}

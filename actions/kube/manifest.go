@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -45,6 +46,9 @@ type httpProbe struct{ scheme, host, port, path string }
 
 const maxContainers = 64
 
+// containerName is what Kubernetes takes for the name of a container.
+var containerName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
+
 // ParseManifest reads a static pod's manifest (YAML or JSON). Of several
 // containers it is the one named like the pod's component label or the pod
 // itself, else the first. A document of another kind is ErrNoManifest.
@@ -68,8 +72,11 @@ func ParseManifest(file string, data []byte) (Manifest, error) {
 	}
 	c := mainContainer(containers, text(root, "metadata", "labels", "component"), m.Pod)
 	m.Component, m.Image = text(c, "name"), text(c, "image")
-	if m.Component == "" {
+	switch {
+	case m.Component == "":
 		return Manifest{}, fmt.Errorf("manifest %q: the container has no name", file)
+	case !containerName.MatchString(m.Component):
+		return Manifest{}, fmt.Errorf("manifest %q: %q is not the name of a container", file, clip(m.Component))
 	}
 	m.Args = commandArgs(texts(c, "command"), texts(c, "args"))
 	m.probes = httpProbes(c)

@@ -77,6 +77,7 @@ func ParseRenew(stdout, stderr []byte, code int) RenewOutput {
 		if failure == "" {
 			failure = "kubeadm gave no reason"
 		}
+		out.Outcomes = out.Outcomes[:min(len(out.Outcomes), maxOutcomes-1)] // the failure counts most
 		out.add(Outcome{Name: failedName(failure), Status: RenewFailed, Detail: clip(failure)})
 	}
 	out.NoOp = out.NoOp && len(out.Outcomes) == 0

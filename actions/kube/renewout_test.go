@@ -1,8 +1,10 @@
 package kube
 
 import (
+	"bytes"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -136,8 +138,13 @@ func FuzzParseRenew(f *testing.F) {
 	for _, s := range samples(f) {
 		f.Add(s.stdout, s.stderr, s.code)
 	}
+	f.Add(bytes.Repeat([]byte("MISSING! certificate for serving etcd\n"), maxOutcomes+1), []byte("no"), 1)
 	f.Fuzz(func(t *testing.T, stdout, stderr []byte, code int) {
 		out := ParseRenew(stdout, stderr, code)
+		failed := slices.ContainsFunc(out.Outcomes, func(o Outcome) bool { return o.Status == RenewFailed })
+		if failed != (code != 0) {
+			t.Fatalf("exit status %d: %+v", code, out)
+		}
 		if len(out.Outcomes) > maxOutcomes || out.NoOp && len(out.Outcomes) > 0 {
 			t.Fatalf("%+v", out)
 		}

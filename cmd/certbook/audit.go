@@ -72,7 +72,7 @@ func auditShowCommand(std streams) *cobra.Command {
 			})
 			var cut *audit.CutOffError
 			if errors.As(err, &cut) {
-				fmt.Fprintf(std.err, "%s: %v\n", file, cut)
+				fmt.Fprintf(std.err, "%s: %s\n", oneLine(file), oneLine(cut.Error()))
 				return nil
 			}
 			return err

@@ -152,7 +152,8 @@ func (v *verdict) sign(signed []audit.Signed) {
 // print shows what is right; what is wrong is in the error.
 func (v *verdict) print(w io.Writer, ok bool) {
 	if ok {
-		fmt.Fprintf(w, "%s: ok, %d lines, run %s of %s: %s\nhead %s\n", v.File, v.Lines, v.Run, v.Playbook, v.Outcome, v.Head)
+		fmt.Fprintf(w, "%s: ok, %d lines, run %s of %s: %s\nhead %s\n",
+			oneLine(v.File), v.Lines, oneLine(v.Run), oneLine(v.Playbook), oneLine(string(v.Outcome)), v.Head)
 	}
 	if v.Checkpoints > 0 {
 		fmt.Fprintf(w, "checkpoints %d, signed by %s\n", v.Checkpoints, oneLine(strings.Join(v.SignedBy, ", ")))

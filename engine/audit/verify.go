@@ -48,7 +48,7 @@ func (e *CutOffError) Error() string {
 	case e.Lines == 0:
 		return "line 1: cut off or still running: the log is empty"
 	}
-	return fmt.Sprintf("line %d: cut off or still running: the log ends with %s, not with run-finished", e.Lines, e.Last)
+	return fmt.Sprintf("line %d: cut off or still running: the log ends with %q, not with run-finished", e.Lines, e.Last)
 }
 
 // Verify reads a log to its end. A log that was tampered with is a *LineError,

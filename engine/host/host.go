@@ -8,6 +8,7 @@ import (
 	"io"
 	"path"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -64,6 +65,9 @@ func (h *Host) Now(ctx context.Context) (time.Time, error) {
 	return t, nil
 }
 
+// The seconds of the years 1 to 9999, which are all that can be written down.
+const firstSecond, lastSecond = -62135596800, 253402300799
+
 // parseTime reads seconds.nanoseconds, as GNU date and stat print them.
 func parseTime(s string) (time.Time, error) {
 	sec, frac, _ := strings.Cut(s, ".")
@@ -71,11 +75,11 @@ func parseTime(s string) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, err
 	}
-	ns := int64(0)
-	if frac != "" {
-		ns, err = strconv.ParseInt((frac + "000000000")[:9], 10, 64)
+	ns, err := strconv.ParseUint((frac + "000000000")[:9], 10, 32)
+	if err == nil && (n < firstSecond || n > lastSecond) {
+		err = fmt.Errorf("%q is beyond the year 9999", s)
 	}
-	return time.Unix(n, ns).UTC(), err
+	return time.Unix(n, int64(ns)).UTC(), err
 }
 
 // Query runs a command that changes nothing.
@@ -94,18 +98,31 @@ exec "$@" >"$out"
 
 var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*=`)
 
-// Exec runs a command and waits for it.
-func (h *Host) Exec(ctx context.Context, c engine.Command) (engine.Output, error) {
-	if len(c.Argv) == 0 || c.Argv[0] == "" {
-		return engine.Output{Code: -1}, errors.New("a command without a program")
-	}
-	if strings.HasPrefix(c.Argv[0], "-") {
-		return engine.Output{Code: -1}, fmt.Errorf("%q is not the name of a program", c.Argv[0])
+// checkCommand refuses what cannot be one program with its arguments.
+func checkCommand(c engine.Command) error {
+	switch {
+	case len(c.Argv) == 0 || c.Argv[0] == "":
+		return errors.New("a command without a program")
+	case strings.HasPrefix(c.Argv[0], "-"):
+		return fmt.Errorf("%q is not the name of a program", c.Argv[0])
 	}
 	for _, e := range c.Env {
 		if !envName.MatchString(e) {
-			return engine.Output{Code: -1}, fmt.Errorf("%s: environment: %q is not NAME=value", c, e)
+			return fmt.Errorf("%s: environment: %q is not NAME=value", c, e)
 		}
+	}
+	for _, word := range slices.Concat(c.Argv, c.Env, []string{c.Stdout}) {
+		if strings.ContainsRune(word, 0) { // a shell would end the command line there
+			return fmt.Errorf("%q holds a NUL byte", c)
+		}
+	}
+	return nil
+}
+
+// Exec runs a command and waits for it.
+func (h *Host) Exec(ctx context.Context, c engine.Command) (engine.Output, error) {
+	if err := checkCommand(c); err != nil {
+		return engine.Output{Code: -1}, err
 	}
 	argv := c.Argv
 	if c.Stdout != "" {
@@ -121,10 +138,13 @@ func (h *Host) Exec(ctx context.Context, c engine.Command) (engine.Output, error
 	return out, nil
 }
 
-// tail returns the last lines that a command printed, at most 2 KiB. Secrets are
-// taken out before, as half of one would not be recognised.
+// mostSaid is how many bytes of what a command said become part of an error.
+const mostSaid = 2 << 10
+
+// tail returns the last lines that a command printed. Secrets are taken out
+// before, as half of one would not be recognised.
 func tail(out engine.Output, mask []string) string {
-	const most, searched = 2 << 10, 64 << 10
+	const searched = 64 << 10
 	b := bytes.TrimSpace(out.Stderr)
 	if len(b) == 0 {
 		b = bytes.TrimSpace(out.Stdout)
@@ -136,8 +156,8 @@ func tail(out engine.Output, mask []string) string {
 		}
 	}
 	s, _ = engine.Scrub("", s)
-	if len(s) > most {
-		s = s[len(s)-most:]
+	if len(s) > mostSaid {
+		s = s[len(s)-mostSaid:]
 		if i := strings.IndexByte(s, '\n'); i >= 0 {
 			s = s[i+1:]
 		}
@@ -160,7 +180,7 @@ func (h *Host) script(ctx context.Context, text string, stdin []byte, limit int,
 	if out.Code != 0 {
 		lines := strings.Split(strings.TrimSpace(string(out.Stderr)), "\n")
 		if last := lines[len(lines)-1]; last != "" {
-			return nil, errors.New(last)
+			return nil, errors.New(last[:min(len(last), mostSaid)])
 		}
 		return nil, fmt.Errorf("exit status %d", out.Code)
 	}

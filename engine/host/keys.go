@@ -24,15 +24,16 @@ import (
 var ErrNoOpenSSL = errors.New("openssl is not installed on the host, and private keys are not read from it; install the package openssl")
 
 // keysScript prints, for each argument that holds a private key, its number
-// and the public key as PEM. The private key passes through a pipe only.
+// and the public key as PEM. The private key passes through a pipe only. A file
+// that is too large to be one is passed over: awk would take its time.
 const keysScript = `
 command -v openssl >/dev/null 2>&1 || { echo none; exit 0; }
-prog=$1
-shift
+prog=$1 most=$2
+shift 2
 n=0
 for f do
 	n=$((n + 1))
-	[ -f "$f" ] && [ -r "$f" ] || continue
+	[ -f "$f" ] && [ -r "$f" ] && [ "$(stat -L -c %s -- "$f")" -le "$most" ] || continue
 	if grep -q -- '-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----' "$f"; then
 		key=$(openssl pkey -in "$f" -passin pass: -pubout 2>/dev/null) || continue
 	else
@@ -73,7 +74,7 @@ func (h *Host) PublicKeys(ctx context.Context, paths ...string) (map[string][]by
 	if h.direct {
 		return h.localKeys(paths), nil
 	}
-	args := []string{keyDataAWK}
+	args := []string{keyDataAWK, strconv.Itoa(engine.MaxFileSize)}
 	for _, p := range paths {
 		args = append(args, h.file(p))
 	}
@@ -128,8 +129,8 @@ func (h *Host) localKeys(paths []string) map[string][]byte {
 
 func regular(f *os.File) ([]byte, error) {
 	fi, err := f.Stat()
-	if err != nil || !fi.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a regular file", f.Name())
+	if err != nil || !fi.Mode().IsRegular() || fi.Size() > engine.MaxFileSize {
+		return nil, fmt.Errorf("%s is not a regular file of at most %d bytes", f.Name(), engine.MaxFileSize)
 	}
 	return io.ReadAll(io.LimitReader(f, engine.MaxFileSize))
 }

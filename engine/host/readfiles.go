@@ -114,15 +114,22 @@ function cat(file, most,   line, rc, size) {
 }
 ` + redactAWK
 
-// reasons are why a file has no Data.
+// reasons are why a file has no Data; s is that it is too large.
 var reasons = map[string]string{
 	"d": "is a directory",
 	"o": "is not a regular file",
 	"p": "permission denied",
 	"l": "is a symbolic link that leads nowhere",
 	"n": "has a newline in its name",
-	"s": fmt.Sprintf("is larger than %d bytes", engine.MaxFileSize),
 	"u": "cannot be read",
+}
+
+// TooLarge says why a file of size bytes has no Data.
+func TooLarge(size int64) string {
+	if size <= engine.MaxFileSize {
+		return fmt.Sprintf("is larger than it says; at most %d bytes are read", engine.MaxFileSize)
+	}
+	return fmt.Sprintf("has %d bytes; at most %d are read", size, engine.MaxFileSize)
 }
 
 // ReadFiles returns the files that match the patterns, without their secrets.
@@ -185,6 +192,9 @@ func parseFiles(out []byte) ([]engine.File, error) {
 		case "Z":
 			return files, nil
 		case "F":
+			if len(files) == maxFiles {
+				return nil, fmt.Errorf("the answer has more than %d files", maxFiles)
+			}
 			files = append(files, engine.File{Path: value})
 			data = nil
 			continue
@@ -215,26 +225,40 @@ func frame(f *engine.File, key, value string, data []byte) error {
 		f.Target = value
 	case "E":
 		f.Err = reasons[value]
+		if value == "s" {
+			f.Err = TooLarge(f.Size)
+		}
 		if f.Err == "" {
 			return fmt.Errorf("unexpected reason %.80q", value)
 		}
 	case "S":
 		return statFrame(f, value)
 	case "D":
-		if n := int64(len(data)); value == "0" && n == f.Size+1 {
-			data = data[:n-1] // the last line has no newline
-		} else if value == "0" && n != f.Size {
-			f.Err = "is not text, or changed while it was read"
-			return nil
-		}
-		f.Data, _ = Redact(data)
-		if f.Data == nil {
-			f.Data = []byte{}
-		}
+		dataFrame(f, value == "0", data)
 	default:
 		return fmt.Errorf("unexpected answer %.80q", key)
 	}
 	return nil
+}
+
+// dataFrame takes the lines that came for a file; whole when the host has taken
+// nothing out of them.
+func dataFrame(f *engine.File, whole bool, data []byte) {
+	n := int64(len(data))
+	switch {
+	case n > engine.MaxFileSize+1:
+		f.Err = TooLarge(f.Size)
+		return
+	case whole && n == f.Size+1:
+		data = data[:n-1] // the last line has no newline
+	case whole && n != f.Size:
+		f.Err = "is not text, or changed while it was read"
+		return
+	}
+	f.Data, _ = Redact(data)
+	if f.Data == nil {
+		f.Data = []byte{}
+	}
 }
 
 // statFrame reads what stat printed: mode, user, group, size, time.
@@ -252,7 +276,9 @@ func statFrame(f *engine.File, value string) error {
 		f.GID, err = strconv.Atoi(w[2])
 	}
 	if err == nil {
-		f.Size, err = strconv.ParseInt(w[3], 10, 64)
+		var size uint64
+		size, err = strconv.ParseUint(w[3], 10, 63)
+		f.Size = int64(size)
 	}
 	if err == nil {
 		f.ModTime, err = parseTime(w[4])

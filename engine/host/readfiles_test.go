@@ -18,10 +18,14 @@ func FuzzParseFiles(f *testing.F) {
 	f.Add([]byte("F /a\nE l\nF /b\nS 41ed 0 0 4096 1.0\nT /b\nE d\nZ\n"))
 	f.Add([]byte("X too many\n"))
 	f.Add([]byte("+\n\nZ"))
+	f.Add([]byte("F /a\nS 81a4 0 0 2 253402300799.999999999\nE s\nF /b\nS ffffffff -1 -1 9223372036854775807 -1.0\nE p\nZ\n"))
 	f.Fuzz(func(t *testing.T, out []byte) {
 		files, err := parseFiles(out)
 		if err != nil && files != nil {
 			t.Fatal("files and an error")
+		}
+		if len(files) > maxFiles {
+			t.Fatalf("%d files", len(files))
 		}
 		for _, file := range files {
 			if file.Err == "" && keyBegin.Match(file.Data) {
@@ -29,6 +33,12 @@ func FuzzParseFiles(f *testing.F) {
 			}
 			if file.Err != "" && file.Data != nil {
 				t.Fatalf("%q has data and the error %q", file.Path, file.Err)
+			}
+			if file.Size < 0 || file.Mode > 0o777 || len(file.Data) > engine.MaxFileSize+1 || strings.Contains(file.Path, "\n") {
+				t.Fatalf("%+v", file)
+			}
+			if _, err := file.ModTime.MarshalJSON(); err != nil {
+				t.Fatal(err) // it could not be written to a log
 			}
 		}
 	})

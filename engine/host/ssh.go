@@ -119,9 +119,9 @@ type ending struct {
 // run runs a program in a session of its own. When ctx ends it waits for the
 // session as long as ending the program may take, and then goes without it.
 func (r *remote) run(ctx context.Context, p process) (int, error) {
-	line := quote(p.argv)
-	if len(line) > 120<<10 {
-		return -1, fmt.Errorf("the command line has %d bytes; a host takes 120 KiB", len(line))
+	line, err := commandLine(p.argv)
+	if err != nil {
+		return -1, err
 	}
 	select {
 	case r.slots <- struct{}{}:

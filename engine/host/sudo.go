@@ -85,6 +85,9 @@ func explainSudo(h *Host, err error) error {
 	return fmt.Errorf("%s: sudo: %w", h.who(), err)
 }
 
+// sudoSays is how many bytes of what sudo prints before the command are looked at.
+const sudoSays = 64 << 10
+
 // run runs argv as root by way of the wrapper.
 func (s *sudo) run(ctx context.Context, t transport, argv, env []string, stdin []byte, p process) (int, error) {
 	p.hold = true
@@ -98,7 +101,7 @@ func (s *sudo) run(ctx context.Context, t transport, argv, env []string, stdin [
 	d := &sudoTalk{
 		asked: make(chan struct{}, 1), passed: make(chan struct{}), prompt: []byte(s.prompt),
 		stdout: p.stdout, stderr: p.stderr,
-		wrong: func() { cancel(sudoError("sudo does not accept the password")) },
+		cancel: cancel,
 	}
 	late := time.AfterFunc(sudoPatience, func() {
 		cancel(sudoError(fmt.Sprintf("sudo did not start the command within %v", sudoPatience)))
@@ -145,7 +148,8 @@ type sudoTalk struct {
 	prompts        int
 	asked          chan struct{}
 	passed         chan struct{}
-	wrong          func()
+	gone           bool // what else comes is dropped
+	cancel         context.CancelCauseFunc
 	stdout, stderr io.Writer
 }
 
@@ -155,15 +159,16 @@ type talkErr struct{ *sudoTalk }
 func (d talkOut) Write(p []byte) (int, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.through {
+	switch {
+	case d.gone:
+		return len(p), nil
+	case d.through:
 		return d.stdout.Write(p)
 	}
 	d.head.Write(p)
 	_, rest, ok := bytes.Cut(d.head.Bytes(), []byte(ready))
 	if !ok {
-		if d.head.Len() > 1<<16 {
-			d.head.Reset()
-		}
+		d.tooMuch(d.head.Len())
 		return len(p), nil
 	}
 	d.through = true
@@ -177,7 +182,10 @@ func (d talkOut) Write(p []byte) (int, error) {
 func (d talkErr) Write(p []byte) (int, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.over {
+	switch {
+	case d.gone:
+		return len(p), nil
+	case d.over:
 		return d.stderr.Write(p)
 	}
 	d.early.Write(p)
@@ -188,7 +196,7 @@ func (d talkErr) Write(p []byte) (int, error) {
 		}
 		return len(p), nil
 	}
-	if d.early.Len() > 1<<16 {
+	if d.tooMuch(d.early.Len()) {
 		return len(p), nil
 	}
 	n := bytes.Count(d.early.Bytes(), d.prompt)
@@ -197,11 +205,26 @@ func (d talkErr) Write(p []byte) (int, error) {
 	}
 	d.prompts = n
 	if n > 1 {
-		d.wrong()
+		d.give("sudo does not accept the password")
 		return len(p), nil
 	}
 	d.asked <- struct{}{}
 	return len(p), nil
+}
+
+// give gives up.
+func (d *sudoTalk) give(why string) {
+	d.gone = true
+	d.cancel(sudoError(why))
+}
+
+// tooMuch gives up when n, the bytes that came before the mark, are too many.
+func (d *sudoTalk) tooMuch(n int) bool {
+	if n <= sudoSays {
+		return false
+	}
+	d.give(fmt.Sprintf("sudo printed more than %d bytes before the command ran", sudoSays))
+	return true
 }
 
 // end passes on what sudo said when it did not let the command through.

@@ -192,6 +192,8 @@ const secretScript = `
 [ -e "$1" ] || { echo "no such file" >&2; exit 1; }
 [ -f "$1" ] || { echo "is not a regular file" >&2; exit 1; }
 [ -r "$1" ] || { echo "permission denied" >&2; exit 1; }
+size=$(stat -L -c %s -- "$1") || exit 1
+[ "$size" -le "$2" ] || { echo "has $size bytes; at most $2 are read" >&2; exit 1; }
 exec cat -- "$1"
 `
 
@@ -200,7 +202,7 @@ func (h *Host) ReadSecret(ctx context.Context, path string) ([]byte, error) {
 	err := checkPath(path)
 	var out []byte
 	if err == nil {
-		out, err = h.script(ctx, secretScript, nil, engine.MaxOutput, h.file(path))
+		out, err = h.script(ctx, secretScript, nil, engine.MaxOutput, h.file(path), strconv.Itoa(engine.MaxOutput))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", path, err)

@@ -49,6 +49,17 @@ func TestWriteFailures(t *testing.T) {
 	}
 }
 
+// What a script complains about becomes part of an error: not all of it.
+func TestLongComplaint(t *testing.T) {
+	h, _ := tampered(t, "mktemp", "head -c 1000000 /dev/zero | tr '\\0' x >&2; exit 1")
+	err := h.WriteFile(t.Context(), "/f", []byte("x"), engine.FileOptions{})
+	require.ErrorContains(t, err, "write /f: xxx")
+	require.Less(t, len(err.Error()), 3000)
+	_, err = h.Exec(t.Context(), engine.Command{Argv: []string{"mktemp"}})
+	require.ErrorContains(t, err, "mktemp: exit status 1: xxx")
+	require.Less(t, len(err.Error()), 3000)
+}
+
 func TestWriteKeepsAttributes(t *testing.T) {
 	hosttest.Needs(t, "setfattr", "setfacl")
 	h, err := host.Local(t.Context(), host.LocalOptions{})

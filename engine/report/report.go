@@ -68,10 +68,10 @@ func (p *Progress) Emit(e engine.Event) {
 			verb = "plan"
 		}
 		if e.Origin != nil {
-			p.printf(e, "%s %s of %s on %s\n", verb, e.Run, clean(e.Origin.Playbook), count(len(e.Hosts), "host"))
+			p.printf(e, "%s %s of %s on %s\n", verb, clean(e.Run), clean(e.Origin.Playbook), count(len(e.Hosts), "host"))
 		}
 	case engine.PlayStarted:
-		p.printf(e, "%s\n", p.paint(dim, "play "+clean(e.Play)+" on "+strings.Join(e.Hosts, ", ")))
+		p.printf(e, "%s\n", p.paint(dim, "play "+clean(e.Play+" on "+strings.Join(e.Hosts, ", "))))
 	case engine.HostUnreachable:
 		p.step(e, p.paint(red, "unreachable"), e.Error)
 	case engine.StepOK:
@@ -97,7 +97,7 @@ func (p *Progress) Emit(e engine.Event) {
 	case engine.RevertFailed:
 		p.step(e, p.paint(red, "revert failed"), e.Error)
 	case engine.Interrupted:
-		p.printf(e, "%s\n", p.paint(yellow, "interrupted: "+e.Message))
+		p.printf(e, "%s\n", p.paint(yellow, "interrupted: "+clean(e.Message)))
 	case engine.CommandRun:
 		if p.Verbose {
 			p.step(e, p.paint(dim, fmt.Sprintf("exit %d", e.Code)), e.Argv)

@@ -37,6 +37,13 @@ func TestHostileTextIsHarmless(t *testing.T) {
 		{Kind: engine.RevertFailed, Host: "m1", Step: "s", Error: hostile},
 		{Kind: engine.CommandRun, Host: "m1", Step: "s", Argv: hostile},
 		{Kind: engine.FileWritten, Host: "m1", Step: "s", Path: hostile},
+		{Kind: engine.StepOK, Host: hostile, Step: "s"}, // of a log that somebody wrote
+		{Kind: engine.StepOK, Host: "m1", Step: hostile},
+		{Kind: engine.RunStarted, Run: hostile, Origin: &engine.Origin{}},
+		{Kind: engine.RunStarted, Run: "r", Origin: &engine.Origin{Playbook: hostile}},
+		{Kind: engine.PlayStarted, Play: hostile, Hosts: []string{"m1"}},
+		{Kind: engine.PlayStarted, Play: "p", Hosts: []string{"m1", hostile}},
+		{Kind: engine.Interrupted, Message: hostile},
 	} {
 		out.Reset()
 		p.Emit(e)

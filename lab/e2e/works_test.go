@@ -17,7 +17,7 @@ import (
 // read by way of each API server, and so by each one's kubelet client.
 func requireWorks(t *testing.T) {
 	t.Helper()
-	require.NoError(t, lab.Healthy(t.Context()))
+	eventually(t, time.Minute, func() error { return lab.Healthy(t.Context()) })
 	now := time.Now()
 	for _, lease := range []string{"kube-controller-manager", "kube-scheduler"} {
 		eventually(t, time.Minute, func() error { return renewed(t, lease, now) })

@@ -88,7 +88,7 @@ func testUnreadable(t *testing.T, s *suite) {
 	files, err := s.h.ReadFiles(t.Context(), s.at("*"))
 	require.NoError(t, err)
 	require.Equal(t, []string{s.at("m-dir"), s.at("n-large"), s.at("o-dangling"), s.at("p-loop"), s.at("q"), s.at("round")}, paths(files))
-	for i, text := range []string{"is a directory", "is larger than 1048576 bytes", "leads nowhere", "leads nowhere"} {
+	for i, text := range []string{"is a directory", "has 1048577 bytes; at most 1048576 are read", "leads nowhere", "leads nowhere"} {
 		require.Contains(t, files[i].Err, text, files[i].Path)
 		require.Nil(t, files[i].Data)
 	}

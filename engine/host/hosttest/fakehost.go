@@ -119,7 +119,7 @@ func (f *Fake) read(name string) engine.File {
 	out.Mode, out.UID, out.GID = file.Mode, file.UID, file.GID
 	out.Size, out.ModTime = int64(len(file.Data)), file.ModTime
 	if out.Size > engine.MaxFileSize {
-		out.Err = fmt.Sprintf("is larger than %d bytes", engine.MaxFileSize)
+		out.Err = host.TooLarge(out.Size)
 		return out
 	}
 	out.Data, _ = host.Redact(file.Data)
