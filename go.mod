@@ -21,7 +21,7 @@ require (
 	github.com/santhosh-tekuri/jsonschema/v6 v6.0.3 // holds documents against the generated schemas
 	github.com/stretchr/testify v1.12.1 // assertions
 	go.uber.org/goleak v1.3.0 // no goroutine is left
-	golang.org/x/sys v0.49.0 // pseudo-terminals
+	golang.org/x/sys v0.49.0 // pseudo-terminals in tests; the lock of a log
 )
 
 require (

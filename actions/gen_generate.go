@@ -190,13 +190,15 @@ func (a *GenKubeconfig) point(ctx context.Context, h engine.Host, layout kube.La
 }
 
 // pemScript writes the certificate and key of kubeconfig $1 to the new file $2,
-// on the host, and lets the link $3 lead to it.
+// on the host, notes it in list $4 as $5, and lets the link $3 lead to it.
 const pemScript = `set -eu
 mkdir -p -- "$(dirname -- "$2")"
 umask 077
 value() { sed -n "s/^ *$1: //p" "$2" | head -n 1; }
 { value client-certificate-data "$1" | base64 -d; value client-key-data "$1" | base64 -d; } >"$2"
 sync -- "$2"
+sum=$(sha256sum <"$2")
+printf '%s\t-\t%s\t%s\n' "$(date +%s%N)" "${sum%% *}" "$5" >>"$4"
 ln -s -- "$(basename -- "$2")" "$3.certbook-new"
 mv -T -- "$3.certbook-new" "$3"`
 
@@ -213,7 +215,8 @@ func (a *GenKubeconfig) installRotating(ctx context.Context, h engine.Host, layo
 		return err
 	}
 	a.link = link
-	if _, err := h.Exec(ctx, engine.Command{Argv: []string{"sh", "-c", pemScript, "sh", h.Path(fresh), h.Path(pem), h.Path(link)}}); err != nil {
+	if _, err := h.Exec(ctx, engine.Command{Argv: []string{"sh", "-c", pemScript, "sh", h.Path(fresh), h.Path(pem), h.Path(link),
+		h.Path(path.Join(a.Stash, engine.ReplacedList)), pem}}); err != nil {
 		return err
 	}
 	a.replaced.fresh = append(a.replaced.fresh, pem)
@@ -237,8 +240,11 @@ func (a *GenKubeconfig) keepLink(ctx context.Context, h engine.Host, link string
 umask 077
 [ -L "$1" ] || [ -e "$1" ] || exit 0
 mkdir -p -- "$(dirname -- "$2")"
-[ -L "$2" ] || [ -e "$2" ] || cp -aT -- "$1" "$2"`
-	argv := []string{"sh", "-c", script, "sh", h.Path(link), h.Path(path.Join(a.Stash, link))}
+if [ ! -L "$2" ] && [ ! -e "$2" ]; then
+	cp -aT -- "$1" "$2"
+	if [ -L "$1" ]; then printf '%s\tlink\tlink\t%s\n' "$(date +%s%N)" "$4" >>"$3"; fi
+fi`
+	argv := []string{"sh", "-c", script, "sh", h.Path(link), h.Path(path.Join(a.Stash, link)), h.Path(path.Join(a.Stash, engine.ReplacedList)), link}
 	_, err := h.Exec(ctx, engine.Command{Argv: argv})
 	return err
 }

@@ -23,11 +23,11 @@ func (a *RestartContainer) moveManifest(ctx context.Context, h engine.Host, c co
 		err = a.awaitGone(ctx, h, c, m)
 	}
 	// An error of the first move does not say that nothing was moved.
-	return errors.Join(err, a.moveBack(context.WithoutCancel(ctx), h, parked, m.Path))
+	return errors.Join(err, moveBack(context.WithoutCancel(ctx), h, parked, m.Path))
 }
 
 // moveBack puts a parked manifest in its place; one that is not parked is there.
-func (a *RestartContainer) moveBack(ctx context.Context, h engine.Host, parked, home string) error {
+func moveBack(ctx context.Context, h engine.Host, parked, home string) error {
 	there, err := h.ReadFiles(ctx, parked)
 	if err == nil && len(there) > 0 {
 		_, err = h.Exec(ctx, engine.Command{Argv: []string{"mv", "-T", "--", h.Path(parked), h.Path(home)}})
@@ -37,6 +37,10 @@ func (a *RestartContainer) moveBack(ctx context.Context, h engine.Host, parked, 
 	}
 	return nil
 }
+
+// parkedRoot is the directory on a host of manifests that are moved out:
+// RUN/PATH, with @ for each / in the path.
+const parkedRoot = "/var/lib/certbook/parked"
 
 // parkedPath returns where a manifest is parked. The name there says where its
 // home is.
@@ -72,5 +76,5 @@ func (a *RestartContainer) unpark(ctx context.Context, h engine.Host, layout kub
 	if name == "" { // parked from a manifests directory that is no longer the kubelet's
 		name = component + ".yaml"
 	}
-	return a.moveBack(ctx, h, parked, path.Join(layout.ManifestsDir, name))
+	return moveBack(ctx, h, parked, path.Join(layout.ManifestsDir, name))
 }

@@ -18,6 +18,7 @@ type stash struct {
 	dir   string
 	paths []string // in the order of replacement
 	fresh []string // files that were not there before
+	was   map[string]engine.File
 }
 
 // install puts src in place of dst and keeps the old dst.
@@ -74,8 +75,12 @@ func (s *stash) note(ctx context.Context, h engine.Host, files ...string) error 
 		return err
 	}
 	for _, f := range files {
-		if slices.ContainsFunc(have, func(h engine.File) bool { return h.Path == f }) {
+		if i := slices.IndexFunc(have, func(h engine.File) bool { return h.Path == f }); i >= 0 {
 			s.paths = append(s.paths, f)
+			if s.was == nil {
+				s.was = map[string]engine.File{}
+			}
+			s.was[f] = have[i]
 		} else {
 			s.fresh = append(s.fresh, f)
 		}
@@ -171,9 +176,13 @@ done`
 	}
 	other := strings.Fields(string(differ.Stdout))
 	var out []replacement
+	var gone []error
 	for i, p := range s.paths {
 		saved, ok := files[path.Join(s.dir, p)]
 		if !ok {
+			if now := files[p]; !now.ModTime.Equal(s.was[p].ModTime) || now.Size != s.was[p].Size {
+				gone = append(gone, fmt.Errorf("%s was replaced, and its old version %s has gone", p, path.Join(s.dir, p)))
+			}
 			continue
 		}
 		now, ok := files[p]
@@ -182,5 +191,5 @@ done`
 			out = append(out, replacement{path: p, saved: saved, sameAttributes: same})
 		}
 	}
-	return out, nil
+	return out, errors.Join(gone...)
 }

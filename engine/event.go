@@ -55,10 +55,12 @@ type Event struct {
 	Changes  []Change       `json:"changes,omitempty"` // planned or intended
 	Done     []Change       `json:"done,omitempty"`    // made and proven
 	Warnings []string       `json:"warnings,omitempty"`
-	Argv     string         `json:"argv,omitempty"` // of a command, secrets masked
-	Code     int            `json:"code,omitempty"` // its exit status
-	Path     string         `json:"path,omitempty"` // of a written file
-	Millis   int64          `json:"ms,omitempty"`   // duration in milliseconds
+	Argv     string         `json:"argv,omitempty"`   // of a command, secrets masked
+	Code     int            `json:"code,omitempty"`   // its exit status
+	Path     string         `json:"path,omitempty"`   // of a written file
+	Before   string         `json:"before,omitempty"` // SHA-256 of what it was, "-" when it was not there
+	After    string         `json:"after,omitempty"`  // SHA-256 of what it is
+	Millis   int64          `json:"ms,omitempty"`     // duration in milliseconds
 	Hosts    []string       `json:"hosts,omitempty"`
 	Left     []string       `json:"left,omitempty"` // what was not done: host/step
 	Outcome  Outcome        `json:"outcome,omitempty"`
@@ -75,6 +77,20 @@ type Origin struct {
 	Playbook  string            `json:"playbook"`
 	Documents map[string]string `json:"documents"` // name to SHA-256
 	Plan      bool              `json:"plan,omitempty"`
+
+	Invocation *Invocation `json:"invocation,omitempty"`
+	Resumes    string      `json:"resumes,omitempty"` // the run that this one goes on with
+	Undoes     string      `json:"undoes,omitempty"`  // the run that this one brings back
+}
+
+// Invocation is what a run was started with, so that it can be resumed.
+type Invocation struct {
+	Playbook  string   `json:"playbook"` // name or file
+	Inventory string   `json:"inventory,omitempty"`
+	Overlays  []string `json:"overlays,omitempty"`
+	Set       []string `json:"set,omitempty"` // NAME=VALUE
+	Limit     string   `json:"limit,omitempty"`
+	Root      string   `json:"root,omitempty"`
 }
 
 // Outcome is how a run, or a host in it, ended.

@@ -80,6 +80,23 @@ func (p *Plan) HostNames() []string {
 	return slices.Sorted(maps.Keys(set))
 }
 
+// Without returns the plan without these hosts in these plays: those that an
+// earlier run has finished.
+func (p *Plan) Without(done map[string][]string) *Plan {
+	out := *p
+	out.Plays = slices.Clone(p.Plays)
+	for i, play := range out.Plays {
+		out.Plays[i].Batches = nil
+		for _, batch := range play.Batches {
+			left := slices.DeleteFunc(slices.Clone(batch), func(h string) bool { return slices.Contains(done[play.Name], h) })
+			if len(left) > 0 {
+				out.Plays[i].Batches = append(out.Plays[i].Batches, left)
+			}
+		}
+	}
+	return &out
+}
+
 // hostValues returns a host as expressions see it.
 func (h PlannedHost) hostValues() map[string]any {
 	groups := make([]any, len(h.Groups))

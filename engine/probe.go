@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -62,30 +63,45 @@ func (r *recorder) Exec(ctx context.Context, c Command) (Output, error) {
 }
 
 // WriteFile implements Host.
-func (r *recorder) WriteFile(ctx context.Context, path string, data []byte, opt FileOptions) error {
-	return r.written(path, r.Host.WriteFile(ctx, path, data, opt))
+func (r *recorder) WriteFile(ctx context.Context, file string, data []byte, opt FileOptions) error {
+	return r.written(ctx, opt, r.Host.WriteFile(ctx, file, data, opt), file)
 }
 
 // Install implements Host.
 func (r *recorder) Install(ctx context.Context, src, dst string, opt FileOptions) error {
-	return r.written(dst, r.Host.Install(ctx, src, dst, opt))
+	return r.written(ctx, opt, r.Host.Install(ctx, src, dst, opt), dst)
 }
 
 // InstallAll implements Host.
 func (r *recorder) InstallAll(ctx context.Context, files []Copy, opt FileOptions) error {
-	err := r.Host.InstallAll(ctx, files, opt)
+	var paths []string
 	for _, f := range files {
-		_ = r.written(f.Dst, err) // the same error for each
+		paths = append(paths, f.Dst)
 	}
-	return err
+	return r.written(ctx, opt, r.Host.InstallAll(ctx, files, opt), paths...)
 }
 
-func (r *recorder) written(path string, err error) error {
-	e := Event{Kind: FileWritten, Path: path, Attempt: r.s.attempt}
-	if err != nil {
-		e.Error = err.Error()
+// written records files that were written, and what the list beside their old
+// versions says of them.
+func (r *recorder) written(ctx context.Context, opt FileOptions, err error, paths ...string) error {
+	var replaced []Replaced
+	if opt.Save != "" && err == nil {
+		if list, err := r.ReadFiles(ctx, path.Join(opt.Save, ReplacedList)); err == nil && len(list) == 1 {
+			replaced = ParseReplaced(list[0].Data)
+		}
 	}
-	r.s.event(e)
+	for _, p := range paths {
+		e := Event{Kind: FileWritten, Path: p, Attempt: r.s.attempt}
+		for _, f := range replaced { // the last one counts
+			if f.Path == path.Clean(p) {
+				e.Before, e.After = f.Old, f.New
+			}
+		}
+		if err != nil {
+			e.Error = err.Error()
+		}
+		r.s.event(e)
+	}
 	return err
 }
 

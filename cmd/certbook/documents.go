@@ -45,6 +45,32 @@ func (o *documents) hostFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.root, "root", "/", "root directory of this machine when there is no inventory, for tests and sandboxes")
 }
 
+// invocation is what is written down of a run's flags, so that it can be
+// resumed from anywhere on this machine.
+func (o *documents) invocation(playbook string) (*engine.Invocation, error) {
+	in := &engine.Invocation{Playbook: playbook, Set: o.set, Limit: o.limit}
+	if o.root != "/" {
+		in.Root = o.root
+	}
+	var errs []error
+	absolute := func(name string) string {
+		if name == "" {
+			return ""
+		}
+		full, err := filepath.Abs(name)
+		errs = append(errs, err)
+		return full
+	}
+	if strings.ContainsAny(playbook, "/.") {
+		in.Playbook = absolute(playbook)
+	}
+	in.Inventory, in.Root = absolute(o.inventory), absolute(in.Root)
+	for _, name := range o.overlays {
+		in.Overlays = append(in.Overlays, absolute(name))
+	}
+	return in, errors.Join(errs...)
+}
+
 // loaded are the parsed documents.
 type loaded struct {
 	playbook  *schema.Playbook

@@ -19,6 +19,8 @@ import (
 type streams struct {
 	in       *os.File
 	out, err io.Writer
+
+	point func(name string) // called where a run can be cut off; nil but in tests
 }
 
 // exitHelp is printed with every command's help.
@@ -70,7 +72,7 @@ audit log.
 	root.AddCommand(
 		runCommand(std), planCommand(std), checkCommand(std), lintCommand(std),
 		actionsCommand(std), playbooksCommand(std), schemaCommand(std),
-		auditCommand(std), demoCommand(std), emulateCommand(std), versionCommand(std),
+		runsCommand(std), resumeCommand(std), rollbackCommand(std), auditCommand(std), demoCommand(std), emulateCommand(std), versionCommand(std),
 	)
 	root.InitDefaultCompletionCmd()
 	for _, cmd := range root.Commands() {

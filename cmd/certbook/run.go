@@ -12,6 +12,7 @@ import (
 	"certbook/engine/report"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 func runCommand(std streams) *cobra.Command {
@@ -36,13 +37,18 @@ checkpoints of it are beside it; see certbook audit verify --help.`,
 		},
 	}
 	s.docs.flags(cmd.Flags())
-	s.conn.flags(cmd.Flags())
-	s.sign.flags(cmd.Flags())
-	cmd.Flags().BoolVarP(&s.yes, "yes", "y", false, "do not ask")
-	cmd.Flags().BoolVarP(&s.verbose, "verbose", "v", false, "show every command and every written file")
-	cmd.Flags().StringVarP(&output, "output", "o", "text", "what to print at the end: text or json")
-	cmd.Flags().StringVar(&runDir, "run-dir", defaultRunDir(), "directory that holds one directory per run")
+	s.runFlags(cmd.Flags(), &output, &runDir)
 	return cmd
+}
+
+// runFlags are those of every command that carries out a run.
+func (s *session) runFlags(f *pflag.FlagSet, output, runDir *string) {
+	s.conn.flags(f)
+	s.sign.flags(f)
+	f.BoolVarP(&s.yes, "yes", "y", false, "do not ask")
+	f.BoolVarP(&s.verbose, "verbose", "v", false, "show every command and every written file")
+	f.StringVarP(output, "output", "o", "text", "what to print at the end: text or json")
+	f.StringVar(runDir, "run-dir", defaultRunDir(), "directory that holds one directory per run")
 }
 
 func playbookName(args []string) string {
@@ -77,6 +83,14 @@ func (s *session) run(ctx context.Context, playbook, output, runDir string) erro
 	if err != nil {
 		return err
 	}
+	if s.invocation, err = s.docs.invocation(playbook); err != nil {
+		return err
+	}
+	return s.runLoaded(ctx, l, nil, output, runDir)
+}
+
+// runLoaded carries out documents, without the hosts that are done in a play.
+func (s *session) runLoaded(ctx context.Context, l *loaded, done map[string][]string, output, runDir string) error {
 	plan, err := l.compile(s.actions(), false)
 	if err != nil {
 		return err
@@ -85,16 +99,16 @@ func (s *session) run(ctx context.Context, playbook, output, runDir string) erro
 		return err
 	}
 	if !s.yes {
-		if err := s.confirmRun(ctx, l); err != nil {
+		if err := s.confirmRun(ctx, l, done); err != nil {
 			return err
 		}
 	}
-	_, err = s.carryOut(ctx, l, plan, output, runDir)
+	_, err = s.carryOut(ctx, l, plan.Without(done), output, runDir)
 	return err
 }
 
 // confirmRun shows the plan and asks whether to carry it out.
-func (s *session) confirmRun(ctx context.Context, l *loaded) error {
+func (s *session) confirmRun(ctx context.Context, l *loaded, done map[string][]string) error {
 	if !s.terminal() {
 		return usageError{errors.New("there is no terminal to ask on; look at the plan with 'certbook plan', then give --yes")}
 	}
@@ -102,7 +116,7 @@ func (s *session) confirmRun(ctx context.Context, l *loaded) error {
 	if err != nil {
 		return err
 	}
-	rep := s.execute(ctx, l, plan, func(engine.Event) error { return nil })
+	rep := s.execute(ctx, l, plan.Without(done), func(engine.Event) error { return nil })
 	report.Plan(s.std.err, rep, s.style(s.std.err))
 	if rep.Err != nil {
 		return s.outcome(rep)

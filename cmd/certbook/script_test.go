@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "demo-emulate" {
 		main()
 	}
-	testscript.Main(m, map[string]func(){"certbook": main})
+	testscript.Main(m, map[string]func(){"certbook": main, "certbook-mortal": mortal})
 }
 
 // TestScript runs testdata/script: what the command line promises, one
@@ -182,7 +182,7 @@ func TestExamples(t *testing.T) {
 		}
 	}
 	for _, name := range playbooks.Names() {
-		require.True(t, slices.Contains([]string{"check", "external-etcd", "recover", "renew", "seed"}, name), "say in this test what playbook %s is for", name)
+		require.True(t, slices.Contains([]string{"check", "external-etcd", "recover", "renew", "rollback", "seed"}, name), "say in this test what playbook %s is for", name)
 		code, text, _ := certbook(t, "playbooks", name)
 		require.Zero(t, code)
 		committed, err := os.ReadFile("../../playbooks/" + name + ".yaml")

@@ -33,6 +33,10 @@ type session struct {
 	asking  sync.Mutex // one question at a time
 	secrets *prompter  // the answers hold for the plan that is shown first and for the run
 
+	invocation *engine.Invocation // what this run was started with
+	resumes    string             // the run that this one goes on with
+	undoes     string             // the run that this one brings back
+
 	opened   *schema.Secrets // the inventory's, once they were opened
 	lintOnly bool            // nothing is dialled and nobody is asked
 }
@@ -73,7 +77,7 @@ func (s *session) ask(ctx context.Context, question string) (bool, error) {
 
 // origin says who runs what.
 func (s *session) origin() engine.Origin {
-	o := engine.Origin{User: "unknown", Version: version()}
+	o := engine.Origin{User: "unknown", Version: version(), Invocation: s.invocation, Resumes: s.resumes, Undoes: s.undoes}
 	if u, err := user.Current(); err == nil {
 		o.User = u.Username
 	}
@@ -120,6 +124,9 @@ func (s *session) execute(ctx context.Context, l *loaded, plan *engine.Plan, emi
 	}()
 	r := s.runner(l, emit)
 	r.Stop = stop
+	if s.std.point != nil && !plan.Run.Plan {
+		mark(r, s.std.point)
+	}
 	rep := r.Run(ctx, plan, s.origin())
 	close(done)
 	<-watched
@@ -161,7 +168,7 @@ func (s *session) outcome(rep *engine.Report) error {
 		}
 		text = "interrupted"
 		if len(rep.Left) > 0 {
-			text += "; not done: " + strings.Join(rep.Left, ", ") + " (run it again to go on from here)"
+			text += "; not done: " + strings.Join(rep.Left, ", ") + " (certbook resume goes on from here)"
 		}
 		for _, name := range rep.Order {
 			if rep.Hosts[name].Outcome == engine.OutcomePartial {

@@ -163,7 +163,7 @@ func TestInterruptOnce(t *testing.T) {
 			require.Equal(t, code, b.ends(t))
 			require.Contains(t, b.stderr.String(), "first                  changed")
 			require.Contains(t, b.stdout.String(), "localhost: interrupted\n")
-			require.Contains(t, b.stderr.String(), "certbook: interrupted; not done: localhost/second, localhost/third (run it again to go on from here)\n")
+			require.Contains(t, b.stderr.String(), "certbook: interrupted; not done: localhost/second, localhost/third (certbook resume goes on from here)\n")
 			b.stopped(t, `"left":["localhost/second","localhost/third"]`)
 		})
 	}
@@ -180,7 +180,7 @@ func TestInterruptTwice(t *testing.T) {
 	require.ErrorIs(t, err, syscall.EPIPE, "the step's command goes on")
 	// What the command has done by then nobody knows, and nothing brings it back.
 	require.Equal(t, 130, code)
-	require.Regexp(t, `(?m)^certbook: interrupted; not done: localhost/first, localhost/second, localhost/third \(run it again to go on from here\); a person has to look at localhost$`, b.stderr.String())
+	require.Regexp(t, `(?m)^certbook: interrupted; not done: localhost/first, localhost/second, localhost/third \(certbook resume goes on from here\); a person has to look at localhost$`, b.stderr.String())
 	require.Contains(t, b.stdout.String(), "localhost: failed, a person is needed\n")
 	b.stopped(t, `"left":["localhost/first","localhost/second","localhost/third"]`)
 }

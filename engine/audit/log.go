@@ -11,6 +11,7 @@ import (
 	"certbook/engine"
 
 	"golang.org/x/crypto/ssh"
+	"golang.org/x/sys/unix"
 )
 
 // Log is the log of one run while it is being written. Its methods may be
@@ -50,8 +51,13 @@ func Create(path string) (*Log, error) {
 	if err != nil {
 		return nil, fmt.Errorf("audit log: %w", err)
 	}
-	if err := f.Sync(); err != nil {
+	// Whoever holds this is the run that writes the log: see Running.
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		_ = f.Close() // the error that matters is the one above
+		return nil, fmt.Errorf("audit log: lock %q: %w", path, err)
+	}
+	if err := f.Sync(); err != nil {
+		_ = f.Close()
 		return nil, fmt.Errorf("audit log: sync %q: %w", path, err)
 	}
 	if err := syncUp(dir, last); err != nil {
@@ -61,6 +67,23 @@ func Create(path string) (*Log, error) {
 	log := newLog(f)
 	log.dir = dir
 	return log, nil
+}
+
+// Running reports whether a process of this machine is writing the log at path.
+func Running(path string) (bool, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return false, fmt.Errorf("audit log: %w", err)
+	}
+	defer f.Close()
+	err = unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return true, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("audit log: lock %q: %w", path, err)
+	}
+	return false, nil
 }
 
 func newLog(f file) *Log { return &Log{f: f, head: Genesis} }

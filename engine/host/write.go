@@ -18,7 +18,8 @@ import (
 // are prepared and synced before the first one is renamed; until then the old
 // ones are untouched, and the new ones are removed whatever happens. Their
 // names begin with a dot, so that the kubelet does not take them for
-// manifests.
+// manifests. What is about to be replaced is listed beside the old files first
+// (engine.ReplacedList).
 const writeScript = `
 set -eu
 mode=$1 owner=$2 save=$3 size=$4
@@ -30,6 +31,10 @@ many=
 [ $# -le 3 ] || many=1
 die() { echo "${many:+$name: }$1" >&2; exit 1; }
 flush() { sync -- "$@" 2>/dev/null || sync; }
+sum() {
+	sum=$(sha256sum <"$1")
+	echo "${sum%% *}"
+}
 tmps= part= moves= fresh= dirs=
 clean() {
 	IFS=$nl
@@ -92,6 +97,19 @@ done
 IFS=$nl
 set -f
 flush $tmps
+if [ -n "$save" ]; then
+	now=$(date +%s%N) list=
+	set -- $moves
+	while [ $# -gt 0 ]; do
+		name=$3 old=-
+		if [ -e "$2" ]; then old=$(sum "$2"); fi
+		new=$(sum "$1")
+		list=$list$(printf '%s\t%s\t%s\t%s' "$now" "$old" "$new" "$name")$nl
+		shift 3
+	done
+	(umask 077 && mkdir -p -- "$save" && printf %s "$list" >>"$save/.certbook-files")
+	flush "$save/.certbook-files" "$save"
+fi
 set -- $moves
 while [ $# -gt 0 ]; do
 	name=$3

@@ -48,6 +48,19 @@ certificateValidityPeriod: %s
 	})
 }
 
+// ExpireEtcd does that for a node of an external etcd, and for its copy of the
+// masters' client certificate.
+func (l *Lab) ExpireEtcd(ctx context.Context, validity time.Duration, nodes ...Node) error {
+	return each(nodes, func(n Node) error {
+		_, err := l.Run(ctx, n, "sh", "-ec", `
+sed "s/^kubernetesVersion/certificateValidityPeriod: $1\n&/" /etc/kubernetes/etcd.yaml >/run/etcd.yaml
+for name in etcd-server etcd-peer etcd-healthcheck-client apiserver-etcd-client; do
+	kubeadm certs renew "$name" --config /run/etcd.yaml
+done`, "sh", validity.String())
+		return err
+	})
+}
+
 // RestartAll restarts the kubelets and all static pods at once, as a power cut
 // does.
 func (l *Lab) RestartAll(ctx context.Context, nodes ...Node) error {

@@ -87,7 +87,7 @@ etcd:
 			return fmt.Errorf("%s: %w", n.Host, err)
 		}
 		for _, file := range etcdClient {
-			if err := l.carry(ctx, n, l.Nodes[0], pki+file); err != nil {
+			if err := l.Carry(ctx, n, l.Nodes[0], pki+file); err != nil {
 				return err
 			}
 		}
@@ -96,8 +96,8 @@ etcd:
 	return nil
 }
 
-// carry copies a file from one node to another.
-func (l *Lab) carry(ctx context.Context, from, to Node, file string) error {
+// Carry copies a file from one node to another.
+func (l *Lab) Carry(ctx context.Context, from, to Node, file string) error {
 	text, err := l.Run(ctx, from, "cat", file)
 	if err != nil {
 		return err
@@ -129,14 +129,39 @@ func (l *Lab) externalCA(ctx context.Context) error {
 	}
 	err := each(l.Nodes, func(n Node) error { // kubeadm would not let the controller manager sign either
 		_, err := l.Shell(ctx, n, `
-rm /etc/kubernetes/pki/ca.key /etc/kubernetes/pki/front-proxy-ca.key /etc/kubernetes/pki/etcd/ca.key
 sed -E 's#(--cluster-signing-(cert|key)-file=).*#\1#' /etc/kubernetes/manifests/kube-controller-manager.yaml >/etc/kubernetes/kcm.yaml
 mv /etc/kubernetes/kcm.yaml /etc/kubernetes/manifests/kube-controller-manager.yaml`)
 		return err
 	})
+	if err == nil {
+		err = l.TakeAway(ctx, l.Nodes...)
+	}
 	if err != nil {
 		return err
 	}
 	l.say("the CAs' keys are away")
 	return l.ready(ctx)
+}
+
+// TakeAway removes the keys of the CAs from masters; they are in the lab's
+// directory.
+func (l *Lab) TakeAway(ctx context.Context, nodes ...Node) error {
+	return each(nodes, func(n Node) error {
+		_, err := l.Shell(ctx, n, "rm -f "+pki+"ca.key "+pki+"front-proxy-ca.key "+pki+"etcd/ca.key")
+		return err
+	})
+}
+
+// Return lends the keys to a master again, to issue certificates there.
+func (l *Lab) Return(ctx context.Context, n Node) error {
+	for _, ca := range []string{"ca", "front-proxy-ca", "etcd/ca"} {
+		key, err := os.ReadFile(l.Path("ca/" + ca + ".key"))
+		if err != nil {
+			return err
+		}
+		if _, err := l.Pipe(ctx, n, strings.NewReader(string(key)), "sh", "-ec", `umask 077; cat >"$1"`, "sh", pki+ca+".key"); err != nil {
+			return err
+		}
+	}
+	return nil
 }

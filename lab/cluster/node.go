@@ -247,8 +247,12 @@ func (l *Lab) Healthy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if n := strings.Count(pods, " 1/1 "); n != 4*len(l.Nodes) {
-		return fmt.Errorf("%d of %d static pods are ready:\n%s", n, 4*len(l.Nodes), pods)
+	want := 4 * len(l.Nodes)
+	if l.ExternalEtcd {
+		want = 3 * len(l.Nodes)
+	}
+	if n := strings.Count(pods, " 1/1 "); n != want {
+		return fmt.Errorf("%d of %d static pods are ready:\n%s", n, want, pods)
 	}
 	return each(l.Nodes, func(n Node) error {
 		_, err := l.Run(ctx, n, "curl", "-sSfk", "-m", "5", "https://"+n.Address+":6443/readyz")

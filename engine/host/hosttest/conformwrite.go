@@ -2,6 +2,8 @@ package hosttest
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"fmt"
 	"path"
 	"strings"
 	"testing"
@@ -116,6 +118,17 @@ func testSave(t *testing.T, s *suite) {
 	files, err := s.h.ReadFiles(ctx, save+s.at("new"))
 	require.NoError(t, err)
 	require.Empty(t, files, "there was nothing to save")
+	sum := func(text string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(text))) }
+	list := engine.ParseReplaced(s.one(t, save+"/"+engine.ReplacedList).Data)
+	require.Len(t, list, 3)
+	for i, want := range []engine.Replaced{
+		{Old: sum("first"), New: sum("second"), Path: name}, {Old: sum("second"), New: sum("third"), Path: name},
+		{Old: "-", New: sum("x"), Path: s.at("new")},
+	} {
+		require.False(t, list[i].Time.IsZero())
+		want.Time = list[i].Time
+		require.Equal(t, want, list[i])
+	}
 	// back again
 	require.NoError(t, s.h.Install(ctx, save+name, name, engine.FileOptions{}))
 	require.Equal(t, "first", string(s.one(t, name).Data))

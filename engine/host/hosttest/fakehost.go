@@ -2,6 +2,7 @@ package hosttest
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"path"
@@ -247,8 +248,26 @@ func (f *Fake) replace(name string, data []byte, opt engine.FileOptions) error {
 	if err := chown(&file, opt.Owner); err != nil {
 		return err
 	}
+	if opt.Save != "" {
+		f.note(opt.Save, name, old, exists, data)
+	}
 	f.files[real] = file
 	return nil
+}
+
+// note lists what is about to be replaced, see engine.ReplacedList.
+func (f *Fake) note(save, name string, old FakeFile, exists bool, data []byte) {
+	sum := func(b []byte) string { return fmt.Sprintf("%x", sha256.Sum256(b)) }
+	before := "-"
+	if exists {
+		before = sum(old.Data)
+	}
+	f.mkdir(save)
+	at := path.Join(save, engine.ReplacedList)
+	list := f.files[at]
+	list.Mode, list.ModTime = 0o600, f.now
+	list.Data = fmt.Appendf(list.Data, "%d\t%s\t%s\t%s\n", f.now.UnixNano(), before, sum(data), path.Clean(name))
+	f.files[at] = list
 }
 
 // chown knows numbers and root.

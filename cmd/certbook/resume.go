@@ -1,0 +1,139 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"certbook/engine"
+	"certbook/schema"
+
+	"github.com/spf13/cobra"
+)
+
+func resumeCommand(std streams) *cobra.Command {
+	s := &session{std: std}
+	var output, runDir string
+	cmd := &cobra.Command{
+		Use:   "resume [RUN]",
+		Short: "Go on with a run that was cut off or interrupted; the newest when none is named",
+		Long: `Reads the log of the run and the documents that it was started with, which must
+be as they were. On the hosts that it had not finished it first repairs what only
+such a run leaves behind (a manifest that was moved out, a key without its
+certificate, scratch directories), then goes on as the run would have: state
+decides what is left to do. Hosts that were done are not touched again.
+
+It is a run of its own, with its own log, which names the one it resumes.`,
+		Example: `  certbook runs
+  certbook resume --yes`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return s.resume(cmd.Context(), strings.Join(args, ""), output, runDir)
+		},
+	}
+	s.runFlags(cmd.Flags(), &output, &runDir)
+	cmd.Flags().StringArrayVar(&s.docs.identities, "age-identity", nil, "file with a key that opens the inventory's secrets; see certbook run")
+	return cmd
+}
+
+func (s *session) resume(ctx context.Context, name, output, runDir string) error {
+	if err := oneOf("--output", output, "text", "json"); err != nil {
+		return err
+	}
+	if err := s.conn.check(); err != nil {
+		return err
+	}
+	old, err := findPast(name, runDir)
+	if err != nil {
+		return err
+	}
+	if err := old.resumable(); err != nil {
+		return err
+	}
+	if err := old.again(&s.docs); err != nil {
+		return err
+	}
+	in := old.Origin.Invocation
+	s.docs.overlays, s.docs.set, s.docs.limit = in.Overlays, in.Set, in.Limit
+	l, err := s.load(ctx, in.Playbook)
+	if err != nil {
+		return err
+	}
+	if err := s.unchanged(l, old); err != nil {
+		return err
+	}
+	fmt.Fprintf(s.std.err, "resuming run %s of %s: %s\n", oneLine(old.ID), oneLine(old.Origin.Playbook), oneLine(old.ended()))
+	if l.playbook, err = withRepair(l.playbook, old); err != nil {
+		return err
+	}
+	s.invocation, s.resumes = in, old.ID
+	return s.runLoaded(ctx, l, old.Done, output, runDir)
+}
+
+// resumable says why a run cannot be gone on with; nil is that it can.
+func (p *past) resumable() error {
+	switch {
+	case p.Running:
+		return fmt.Errorf("run %s is still going on", p.ID)
+	case p.Origin.Plan:
+		return fmt.Errorf("run %s was a plan", p.ID)
+	case p.Outcome == engine.OutcomeOK && !p.Finished.IsZero():
+		return fmt.Errorf("run %s ended as wished, there is nothing left to do", p.ID)
+	case p.Origin.Undoes != "":
+		return fmt.Errorf("run %s brings back run %s; start 'certbook rollback %[2]s' again", p.ID, p.Origin.Undoes)
+	}
+	if in := p.Origin.Invocation; in != nil && slices.ContainsFunc(in.Set, func(set string) bool { return strings.Contains(set, "REDACTED") }) {
+		return errors.New("the log does not tell the values of all --set flags, which looked like secrets; run it again yourself")
+	}
+	return nil
+}
+
+// unchanged proves that the documents are those of the run.
+func (s *session) unchanged(l *loaded, old *past) error {
+	plan, err := l.compile(s.actions(), true)
+	if err != nil {
+		return err
+	}
+	now := slices.Sorted(maps.Values(plan.Documents))
+	if then := slices.Sorted(maps.Values(old.Origin.Documents)); !slices.Equal(now, then) {
+		var changed []string
+		for _, name := range slices.Sorted(maps.Keys(plan.Documents)) {
+			if !slices.Contains(then, plan.Documents[name]) {
+				changed = append(changed, name)
+			}
+		}
+		return fmt.Errorf("run %s was started with other documents; changed since: %s; start a new run instead", old.ID, strings.Join(changed, ", "))
+	}
+	return nil
+}
+
+// withRepair puts a play before all others that mends what the run has left
+// behind.
+func withRepair(book *schema.Playbook, old *past) (*schema.Playbook, error) {
+	finished := old.Done
+	var hosts []string
+	for _, h := range old.changed() {
+		done := true
+		for _, play := range book.Plays {
+			done = done && slices.Contains(finished[play.Name.Value], h)
+		}
+		if !done {
+			hosts = append(hosts, h)
+		}
+	}
+	if len(hosts) == 0 {
+		return book, nil
+	}
+	text := fmt.Sprintf("version: 1\nname: resume\nplays:\n- name: repair\n  hosts: [%s]\n  serial: all\n  on_failure: stop\n  steps:\n  - {id: resume_repair, action: repair-run, with: {run: %q}}\n",
+		strings.Join(hosts, ", "), old.ID)
+	repair, err := schema.ParsePlaybook(&schema.Source{Name: "<resume>", Data: []byte(text)})
+	if err != nil {
+		return nil, err
+	}
+	out := *book
+	out.Plays = slices.Concat(repair.Plays, book.Plays)
+	return &out, nil
+}
