@@ -3,7 +3,7 @@ BIN := bin/certbook
 FUZZTIME ?= 10m
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test fuzz lint schemas clean lab-up lab-down lab-reset e2e faults
+.PHONY: help build demo test fuzz lint schemas clean lab-up lab-down lab-reset e2e e2e-all faults
 
 help: ## list the commands
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -36,7 +36,10 @@ faults: ## cut a renewal off at every point, and see what is left of it
 	FAULTS=all go test -count=1 -timeout 120m -v -run 'TestCrash|TestCut' ./cmd/certbook | grep -E '^ *--- (FAIL|SKIP)|crash points:|cuts:|^(ok|FAIL|PASS)'
 
 e2e: ## run the scenarios on the lab; RUN=TestName for one
-	go test -tags e2e -count=1 -timeout 60m -v $(if $(RUN),-run '$(RUN)') ./lab/e2e
+	go test -tags e2e -count=1 -timeout 60m -short -v $(if $(RUN),-run '$(RUN)') ./lab/e2e
+
+e2e-all: ## with those that take long: docker, everything restarted, figures of restarts
+	go test -tags e2e -count=1 -timeout 120m -v $(if $(RUN),-run '$(RUN)') ./lab/e2e
 
 schemas: build ## generate the JSON Schemas anew
 	for k in playbook overlay inventory secrets; do $(BIN) schema $$k > schema/$$k.schema.json; done

@@ -3,6 +3,7 @@ package actions
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -33,6 +34,7 @@ type fakeNode struct {
 	sick       map[string]bool   // components that come back unhealthy
 	facts      string            // what the preflight script prints
 	kubeadm    string            // version of kubeadm, "" when there is none
+	armed      bool              // the dead man's switch
 	logs       map[string]string // by component, the end of what it has logged
 	did        []string          // what was stopped and moved, in order
 }
@@ -96,6 +98,10 @@ func (n *fakeNode) shell(_ context.Context, c engine.Command) (engine.Output, er
 	}
 	if c.Argv[2] == lastLines {
 		return engine.Output{Stdout: []byte(n.logs[c.Argv[5]])}, nil
+	}
+	if c.Argv[2] == armScript || c.Argv[2] == disarmScript {
+		n.armed = c.Argv[2] == armScript
+		return engine.Output{Stdout: []byte("process 4711\n")}, nil
 	}
 	for _, tool := range c.Argv[4:] {
 		if slices.Contains(n.tools, tool) {
@@ -184,6 +190,9 @@ func (n *fakeNode) move(ctx context.Context, c engine.Command) (engine.Output, e
 		n.Advance(time.Second)
 		n.start(name, name+"-m1", "kube-system", "fedcba9876543210fedcba9876543210")
 		return engine.Output{}, nil
+	}
+	if !n.armed {
+		return engine.Output{}, errors.New("a manifest is moved out without a switch")
 	}
 	n.did = append(n.did, "out "+name)
 	n.containers = slices.DeleteFunc(n.containers, func(c container) bool { return c.pod == name+"-m1" && c.namespace == "kube-system" })

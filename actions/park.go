@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"strconv"
 	"strings"
+	"time"
 
 	"certbook/actions/kube"
 	"certbook/engine"
@@ -18,12 +20,59 @@ func (a *RestartContainer) moveManifest(ctx context.Context, h engine.Host, c co
 	if _, err := h.Exec(ctx, engine.Command{Argv: []string{"mkdir", "-p", "-m", "700", "--", h.Path(a.Park)}}); err != nil {
 		return err
 	}
-	_, err := h.Exec(ctx, engine.Command{Argv: []string{"mv", "-T", "--", h.Path(m.Path), h.Path(parked)}})
+	disarm, err := arm(ctx, h, parked, m.Path, a.grace(m.Component)+a.Wait.Std()+comeBack)
+	if err != nil {
+		return fmt.Errorf("nothing was moved, as the host could not be told to move it back by itself: %w", err)
+	}
+	defer disarm()
+	_, err = h.Exec(ctx, engine.Command{Argv: []string{"mv", "-T", "--", h.Path(m.Path), h.Path(parked)}})
 	if err == nil {
 		err = a.awaitGone(ctx, h, c, m)
 	}
 	// An error of the first move does not say that nothing was moved.
 	return errors.Join(err, moveBack(context.WithoutCancel(ctx), h, parked, m.Path))
+}
+
+// comeBack is how much longer than it should take a host waits for the
+// controller before it moves a manifest back by itself.
+const comeBack = time.Minute
+
+// armScript lets the host move $1 back to $2 by itself after $3 seconds, if it is
+// still away, and prints how to call that off. $4 is the name of a systemd unit,
+// "" for a plain process: a session that ends with its connection would take that
+// along where systemd is told so.
+const armScript = `set -eu
+undo='sleep "$3"; if [ -e "$1" ] && [ ! -e "$2" ]; then mv -T -- "$1" "$2"; fi'
+if [ -n "$4" ] && [ -d /run/systemd/system ] && command -v systemd-run >/dev/null 2>&1; then
+	systemd-run --quiet --collect --unit="$4" sh -c "$undo" sh "$1" "$2" "$3"
+	echo "unit $4"
+else
+	setsid sh -c "$undo" sh "$1" "$2" "$3" >/dev/null 2>&1 </dev/null &
+	echo "process $!"
+fi`
+
+// disarmScript calls it off.
+const disarmScript = `case $1 in
+unit) systemctl stop "$2.service" ;;
+process) kill -- "-$2" ;;
+esac 2>/dev/null || :`
+
+// arm is a dead man's switch: unless it is disarmed in time, the host itself
+// moves a manifest back that will be moved out.
+func arm(ctx context.Context, h engine.Host, parked, home string, within time.Duration) (disarm func(), err error) {
+	unit := ""
+	if h.Path("/") == "/" {
+		unit = "certbook-move-back-" + strconv.FormatInt(time.Now().UnixNano(), 36)
+	}
+	argv := []string{"sh", "-c", armScript, "sh", h.Path(parked), h.Path(home), strconv.Itoa(int(within.Seconds())), unit}
+	out, err := h.Exec(ctx, engine.Command{Argv: argv})
+	if err != nil {
+		return nil, err
+	}
+	kind, id, _ := strings.Cut(strings.TrimSpace(string(out.Stdout)), " ")
+	return func() { // when it fails the switch finds nothing to move
+		_, _ = h.Exec(context.WithoutCancel(ctx), engine.Command{Argv: []string{"sh", "-c", disarmScript, "sh", kind, id}})
+	}, nil
 }
 
 // moveBack puts a parked manifest in its place; one that is not parked is there.

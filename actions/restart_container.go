@@ -57,6 +57,9 @@ restart as well is stopped before its etcd member, so that no client meets an
 API server without etcd. A member without which the others have no quorum is not
 stopped.
 
+Before a manifest is moved out the host is told to move it back by itself, should
+the controller not come back in time.
+
 The runtime (docker, containerd, cri-o) comes from the kubelet's own
 configuration; the tool is docker, crictl, or containerd's ctr where crictl is
 missing. Containers are found by their exact labels: kube-system, the

@@ -191,7 +191,7 @@ func TestRestartContainerInterrupted(t *testing.T) {
 		require.ErrorIs(t, restart("manifest").Apply(ctx, n), context.Canceled)
 		require.Equal(t, []string{"out kube-scheduler", "in kube-scheduler"}, n.did)
 
-		n.did = nil
+		n.did, n.armed = nil, true
 		_, err := n.move(t.Context(), engine.Command{Argv: []string{"mv", "/etc/kubernetes/manifests/etcd.yaml", "/var/lib/certbook/parked/earlier/etc@kubernetes@manifests@etcd.yaml"}})
 		require.NoError(t, err)
 		carryOut(t, restart("auto"), n)

@@ -187,4 +187,4 @@ func (c containers) stopTask(ctx context.Context, h engine.Host, id string, grac
 }
 
 // pollInterval is how often a host is asked whether something has happened.
-const pollInterval = 500 * time.Millisecond
+const pollInterval = 200 * time.Millisecond

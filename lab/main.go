@@ -1,11 +1,12 @@
 // Command lab runs a real kubeadm cluster on this machine, to try Certbook on.
 //
 //	go run ./lab up [FLAGS]                         make it; nothing to do when it is up
-//	    --masters 1|3  --version V  --external-etcd  --external-ca
+//	    --masters 1|3  --version V  --external-etcd  --external-ca  --expire DURATION
 //	go run ./lab reset                              back to what it was after up
 //	go run ./lab down                               remove it
 //	go run ./lab expire [DURATION] [HOST...]        certificates with so long to live; -1m: expired
 //	go run ./lab restart [HOST...]                  restart kubelets and pods, as a power cut does
+//	go run ./lab fault NAME HOST                    switch a fault on; without a name list them
 //	go run ./lab kubectl ARG...                     by way of the load balancer
 //	go run ./lab exec HOST COMMAND...               run a command on a master
 //
@@ -18,8 +19,10 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"os/signal"
+	"slices"
 	"time"
 
 	"certbook/lab/cluster"
@@ -38,7 +41,7 @@ const dir = ".lab"
 
 func run(ctx context.Context, args []string) error {
 	if len(args) == 0 {
-		return errors.New("want up, reset, down, expire, restart, kubectl or exec")
+		return errors.New("want up, reset, down, expire, restart, fault, kubectl or exec")
 	}
 	var opt cluster.Options
 	if text, err := os.ReadFile(dir + "/lab.json"); err == nil && args[0] != "up" {
@@ -46,11 +49,13 @@ func run(ctx context.Context, args []string) error {
 			return err
 		}
 	}
+	var expire time.Duration
 	f := flag.NewFlagSet("lab up", flag.ContinueOnError)
 	if args[0] == "up" {
 		f.IntVar(&opt.Masters, "masters", 3, "1 or 3")
 		f.StringVar(&opt.Version, "version", cluster.Versions()[0], fmt.Sprintf("of Kubernetes, one of %q", cluster.Versions()))
 		f.BoolVar(&opt.ExternalEtcd, "external-etcd", false, "etcd on a node of its own")
+		f.DurationVar(&expire, "expire", 0, "give the masters' certificates so long to live; -1m: they have ended")
 		f.BoolVar(&opt.ExternalCA, "external-ca", false, "no key of a CA on the masters")
 		if err := f.Parse(args[1:]); err != nil {
 			return err
@@ -62,7 +67,11 @@ func run(ctx context.Context, args []string) error {
 	}
 	switch args[0] {
 	case "up":
-		return l.Up(ctx)
+		err := l.Up(ctx)
+		if err == nil && expire != 0 {
+			err = l.Expire(ctx, expire, l.Nodes...)
+		}
+		return err
 	case "down":
 		return l.Down(ctx)
 	case "reset":
@@ -90,6 +99,15 @@ func run(ctx context.Context, args []string) error {
 			return err
 		}
 		return l.RestartAll(ctx, nodes...)
+	case "fault":
+		if len(args) != 3 {
+			return fmt.Errorf("fault: want a name and a host; there are %q", slices.Sorted(maps.Keys(cluster.Faults())))
+		}
+		nodes, err := l.Select(args[2])
+		if err != nil {
+			return err
+		}
+		return l.Fault(ctx, args[1], nodes[0])
 	case "kubectl":
 		out, err := l.Kubectl(ctx, args[1:]...)
 		fmt.Print(out)

@@ -42,7 +42,7 @@ kind: ClusterConfiguration
 kubernetesVersion: v%s
 controlPlaneEndpoint: %s
 certificateValidityPeriod: %s
-`, n.Address, l.registration(n), Versions()[0], l.Balancer(), validity)
+%s`, n.Address, l.registration(n), Versions()[0], l.Balancer(), validity, l.etcdConfig())
 		_, err := l.Pipe(ctx, n, strings.NewReader(config), "sh", "-ec", expireScript)
 		return err
 	})

@@ -24,6 +24,9 @@ func TestRenewalUnderLoad(t *testing.T) {
 
 // TestRenewalUnderLoadAll restarts every component as well.
 func TestRenewalUnderLoadAll(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes ten minutes: make e2e-all")
+	}
 	renewUnderLoad(t, "etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 }
 

@@ -16,7 +16,7 @@ import (
 // where the defaults come from.
 func TestHowToRestart(t *testing.T) {
 	if testing.Short() {
-		t.Skip("figures only")
+		t.Skip("figures only: make e2e-all")
 	}
 	for name, args := range map[string]string{
 		"container, grace 30s": "method: container, grace: 30s",

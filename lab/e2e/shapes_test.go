@@ -144,6 +144,9 @@ func authorityOf(name string) string {
 // TestZDocker is on the last Kubernetes whose kubelet speaks to docker itself.
 // Its API server does not read all of its certificates again.
 func TestZDocker(t *testing.T) {
+	if testing.Short() {
+		t.Skip("its programs take long to build: make e2e-all")
+	}
 	old := cluster.Options{Masters: 1, Version: "1.23.17"}
 	t.Run("renew", func(t *testing.T) {
 		on(t, old)

@@ -37,9 +37,8 @@ func TestNothingDue(t *testing.T) {
 func TestHalfRenewed(t *testing.T) {
 	reset(t)
 	require.NoError(t, lab.Expire(t.Context(), 24*time.Hour, lab.Nodes...))
-	shell(t, lab.Nodes[0], "kubeadm certs renew all")
-	shell(t, lab.Nodes[1], `mkdir -p -m 700 /var/lib/certbook/parked/died
-mv /etc/kubernetes/manifests/kube-scheduler.yaml /var/lib/certbook/parked/died/etc@kubernetes@manifests@kube-scheduler.yaml`)
+	require.NoError(t, lab.Fault(t.Context(), "renewed-by-hand", lab.Nodes[0]))
+	require.NoError(t, lab.Fault(t.Context(), "left-parked", lab.Nodes[1]))
 	eventually(t, time.Minute, func() error {
 		out, err := lab.Shell(t.Context(), lab.Nodes[1], "pgrep -f '^kube-scheduler ' || echo none")
 		if err == nil && out != "none\n" {
@@ -76,7 +75,7 @@ func TestSeed(t *testing.T) {
 func TestMemberDown(t *testing.T) {
 	reset(t)
 	require.NoError(t, lab.Expire(t.Context(), 24*time.Hour, lab.Nodes...))
-	shell(t, lab.Nodes[2], "mv /etc/kubernetes/manifests/etcd.yaml /root/etcd.yaml")
+	require.NoError(t, lab.Fault(t.Context(), "etcd-away", lab.Nodes[2]))
 	eventually(t, time.Minute, func() error {
 		out, err := lab.Shell(t.Context(), lab.Nodes[2], "pgrep -f '^etcd ' || echo none")
 		if err == nil && out != "none\n" {
@@ -85,7 +84,9 @@ func TestMemberDown(t *testing.T) {
 		return err
 	})
 	before := serials(t)
-	r := play(t)
+	overlay := filepath.Join(t.TempDir(), "overlay.yaml")
+	require.NoError(t, os.WriteFile(overlay, []byte("version: 1\nname: impatient\nsteps:\n- {id: healthy_before, with: {within: 15s}}\n"), 0o644))
+	r := play(t, "-f", overlay)
 	require.Equal(t, 1, r.code, r.stderr)
 	require.Equal(t, "unchanged", r.Outcome, r.stderr)
 	require.Contains(t, r.stderr, "etcd")
@@ -131,7 +132,7 @@ func TestRenewedNotRestarted(t *testing.T) {
 	require.NoError(t, lab.RestartAll(t.Context(), lab.Nodes...))
 	eventually(t, 2*time.Minute, func() error { return lab.Healthy(t.Context()) })
 	for _, n := range lab.Nodes {
-		shell(t, n, "kubeadm certs renew all")
+		require.NoError(t, lab.Fault(t.Context(), "renewed-by-hand", n))
 	}
 	require.Less(t, time.Now(), ends)
 	requireStates := func(code int, state string) error {
