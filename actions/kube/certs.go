@@ -65,11 +65,14 @@ var kubeconfigs = [...]struct {
 func (l Layout) Certs() []Cert {
 	var out []Cert
 	for _, leaf := range leafs {
-		if leaf.etcd && l.Etcd.External {
+		if leaf.etcd && l.Etcd.External || !leaf.etcd && leaf.ca != "etcd-ca" && l.etcdOnly() {
 			continue
 		}
 		c := Cert{Name: leaf.name, CA: leaf.ca, Kind: KindPKI, Renewable: true,
 			Path: l.pki(leaf.base + ".crt"), KeyPath: l.pki(leaf.base + ".key"), Consumers: consumers(leaf.consumer)}
+		if leaf.name == "apiserver-etcd-client" && l.etcdOnly() {
+			c.Optional = true // kubeadm's documentation has it made here, for the masters
+		}
 		if leaf.name == "apiserver-etcd-client" && l.Etcd.External {
 			// kubeadm does not renew the client certificate of an external etcd.
 			c.Renewable, c.Path, c.KeyPath = false, l.Etcd.CertFile, l.Etcd.KeyFile
@@ -79,12 +82,23 @@ func (l Layout) Certs() []Cert {
 		}
 		out = append(out, c)
 	}
+	if l.etcdOnly() {
+		return slices.Concat(out, l.caCerts())
+	}
 	for _, k := range kubeconfigs {
 		file := path.Join(ConfigDir, k.name)
 		out = append(out, Cert{Name: k.name, Path: file, KeyPath: file, CA: "ca", Kind: KindKubeconfig,
 			Renewable: true, Optional: k.optional, Consumers: consumers(k.consumer)})
 	}
 	return slices.Concat(out, l.kubeletCerts(), l.caCerts())
+}
+
+// etcdOnly reports whether the host is one of an external etcd: it has etcd and
+// its CA, and nothing of a control plane.
+func (l Layout) etcdOnly() bool {
+	_, etcd := l.Pods.Component(Etcd)
+	_, api := l.Pods.Component(APIServer)
+	return etcd && !api && !l.Exists(l.pki("ca.crt")) && !l.Exists(path.Join(ConfigDir, "admin.conf"))
 }
 
 func consumers(name string) []string {
@@ -114,6 +128,9 @@ func (l Layout) kubeletCerts() []Cert {
 func (l Layout) caCerts() []Cert {
 	var out []Cert
 	for _, a := range authorities {
+		if a.name != "etcd-ca" && l.etcdOnly() {
+			continue
+		}
 		c := Cert{Name: a.name, Path: l.pki(a.base + ".crt"), KeyPath: l.pki(a.base + ".key"), Kind: KindCA}
 		if a.name == "etcd-ca" && l.Etcd.External {
 			c.Path, c.KeyPath = l.Etcd.CAFile, ""
