@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/x509"
 	"fmt"
 	"os"
 	"os/exec"
@@ -141,6 +142,13 @@ func survive(t *testing.T, m machine, at int, cure string) {
 	code, stdout, _ := certbook(t, "runs", "--run-dir", m.dir)
 	require.Zero(t, code)
 	require.Contains(t, stdout, "cut off")
+	m.cure(t, id, cure, old, before)
+}
+
+// cure resumes a run that was cut off, or rolls it back, and proves what must
+// be true then.
+func (m machine) cure(t *testing.T, id, cure string, old map[string]*x509.Certificate, before map[string]entry) {
+	t.Helper()
 	flags := append([]string{"--yes", "--run-dir", m.dir}, m.flags[2:]...) // the log has --root or the inventory
 
 	if cure == "resume" {
