@@ -105,7 +105,7 @@ func (l Layout) kubeletCerts() []Cert {
 
 	server := Cert{Name: "kubelet-server", Kind: KindPKI, Optional: true, Consumers: reads,
 		Path: path.Join(k.PKI, "kubelet.crt"), KeyPath: path.Join(k.PKI, "kubelet.key")}
-	if pem := path.Join(k.PKI, "kubelet-server-current.pem"); l.Exists(pem) {
+	if pem := path.Join(k.PKI, "kubelet-server-current.pem"); k.ServerTLSBootstrap || l.Exists(pem) {
 		server.Path, server.KeyPath, server.CA, server.Kind = pem, pem, "ca", KindPEM
 	}
 	return append(out, server)
