@@ -64,6 +64,26 @@ func TestTrapBundle(t *testing.T) {
 	}
 }
 
+// TestTrapReplacedCA is a CA that was replaced by hand: what is renewed is signed
+// by the new one, and the kubeconfigs, which still had the old one, trust it.
+func TestTrapReplacedCA(t *testing.T) {
+	tree, other := due(t, "1.34.4"), kubeadm.Layout(t, kubeadm.Options{Version: "1.34.4"})
+	copyFile(t, other.CertFile("ca"), tree.CertFile("ca"))
+	copyFile(t, other.KeyFile("ca"), tree.KeyFile("ca"))
+	m := local(t, tree)
+	old := serials(t, tree)
+	code, _, stderr := m.run(t, "run", "renew")
+	require.Equal(t, 0, code, stderr)
+	require.Contains(t, stderr, "warning  the CA in /etc/kubernetes/kubelet.conf is not the one that signed /etc/kubernetes/pki/apiserver.crt")
+	requireOnly(t, tree, old, renewable(tree)...)
+	ca := other.Certificate(t, "ca")
+	require.NoError(t, tree.Certificate(t, "apiserver").CheckSignatureFrom(ca))
+	for _, conf := range []string{"admin.conf", "super-admin.conf", "controller-manager.conf", "scheduler.conf"} {
+		text := decoded(t, field(t, tree, "/etc/kubernetes/"+conf, "certificate-authority-data"))
+		require.Equal(t, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Raw})), text, conf)
+	}
+}
+
 // TestTrapHalfRenewed is a renewal that was given up in the middle: one run
 // renews the rest, and what is new already keeps its key.
 func TestTrapHalfRenewed(t *testing.T) {
