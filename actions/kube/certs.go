@@ -61,8 +61,12 @@ var kubeconfigs = [...]struct {
 }
 
 // Certs returns the certificates that belong on a host of this layout: what
-// kubeadm renews, kubelet's own, the CAs, and the CA in each kubeconfig.
+// kubeadm renews, kubelet's own, the CAs, and the CA in each kubeconfig. On a
+// host with nothing but etcd they are etcd's.
 func (l Layout) Certs() []Cert {
+	if l.EtcdOnly {
+		return l.etcdHostCerts()
+	}
 	var out []Cert
 	for _, leaf := range leafs {
 		if leaf.etcd && l.Etcd.External {
@@ -85,6 +89,23 @@ func (l Layout) Certs() []Cert {
 			Renewable: true, Optional: k.optional, Consumers: consumers(k.consumer)})
 	}
 	return slices.Concat(out, l.kubeletCerts(), l.caCerts())
+}
+
+// etcdHostCerts are what kubeadm lays out on a host of an external etcd; the
+// client certificate for the API servers was made on one of them.
+func (l Layout) etcdHostCerts() []Cert {
+	var out []Cert
+	for _, leaf := range leafs {
+		if leaf.ca == "etcd-ca" {
+			out = append(out, Cert{Name: leaf.name, CA: leaf.ca, Kind: KindPKI, Renewable: true, Optional: !leaf.etcd,
+				Path: l.pki(leaf.base + ".crt"), KeyPath: l.pki(leaf.base + ".key"), Consumers: consumers(leaf.consumer)})
+		}
+	}
+	for _, c := range l.kubeletCerts() {
+		c.Optional = c.Optional || !l.Exists(l.Kubelet.Kubeconfig) // it need not belong to a cluster
+		out = append(out, c)
+	}
+	return append(out, Cert{Name: "etcd-ca", Path: l.pki("etcd/ca.crt"), KeyPath: l.pki("etcd/ca.key"), Kind: KindCA})
 }
 
 func consumers(name string) []string {
