@@ -152,6 +152,25 @@ func TestKeepAlive(t *testing.T) {
 	require.ErrorContains(t, err, "the host has not answered for 300ms")
 }
 
+// TestSudoBeginsToAsk takes the right to use sudo without a password away in the
+// middle: the next command fails at once and says why, and is not run.
+func TestSudoBeginsToAsk(t *testing.T) {
+	user := hosttest.SudoUser(t, "")
+	s := hosttest.SSHD(t, hosttest.SSHDOptions{Users: []string{user}})
+	opt := s.Options()
+	opt.User, opt.Sudo = user, host.SudoAuto
+	h := dialled(t, opt)
+	file := filepath.Join(t.TempDir(), "made")
+	require.NoError(t, os.WriteFile("/etc/sudoers.d/"+user, []byte(user+" ALL=(ALL:ALL) ALL\n"), 0o440))
+	within(t, func() {
+		_, err := h.Exec(t.Context(), engine.Command{Argv: []string{"touch", file}})
+		require.ErrorContains(t, err, "sudo: a password is required")
+		_, err = h.ReadFiles(t.Context(), "/etc/hostname")
+		require.ErrorContains(t, err, "sudo: a password is required")
+	})
+	require.NoFileExists(t, file)
+}
+
 func TestAuthentication(t *testing.T) {
 	s := hosttest.SSHD(t, hosttest.SSHDOptions{})
 	dir := t.TempDir()
