@@ -171,6 +171,31 @@ func TestSudoBeginsToAsk(t *testing.T) {
 	require.NoFileExists(t, file)
 }
 
+// TestProgramsOutsidePATH finds a program where neither a login nor sudo looks.
+func TestProgramsOutsidePATH(t *testing.T) {
+	user, bin := hosttest.SudoUser(t, ""), t.TempDir()
+	require.NoError(t, os.WriteFile(bin+"/certbook-tool", []byte("#!/bin/sh\nid -u\n"), 0o755))
+	s := hosttest.SSHD(t, hosttest.SSHDOptions{Users: []string{user}, Config: []string{"SetEnv PATH=/usr/bin:/bin"}, Binds: map[string]string{"/opt/bin": bin}})
+	opt := s.Options()
+	for _, name := range []string{"root", user} {
+		opt.User, opt.Sudo = name, host.SudoAuto
+		out, err := dialled(t, opt).Exec(t.Context(), engine.Command{Argv: []string{"certbook-tool"}})
+		require.NoError(t, err, name)
+		require.Equal(t, "0\n", string(out.Stdout), name)
+	}
+}
+
+func TestSudoWantsTerminal(t *testing.T) {
+	user := hosttest.SudoUser(t, "")
+	s := hosttest.SSHD(t, hosttest.SSHDOptions{Users: []string{user}})
+	require.NoError(t, os.WriteFile("/etc/sudoers.d/"+user, []byte("Defaults:"+user+" requiretty\n"+user+" ALL=(ALL:ALL) NOPASSWD: ALL\n"), 0o440))
+	opt := s.Options()
+	opt.User, opt.Sudo = user, host.SudoAuto
+	_, err := host.Dial(t.Context(), opt)
+	require.ErrorIs(t, err, host.ErrSudo)
+	require.ErrorContains(t, err, `sudo wants a terminal; add "Defaults:`+user+` !requiretty" to sudoers`)
+}
+
 func TestAuthentication(t *testing.T) {
 	s := hosttest.SSHD(t, hosttest.SSHDOptions{})
 	dir := t.TempDir()
