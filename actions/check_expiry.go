@@ -15,6 +15,7 @@ import (
 type CheckExpiry struct {
 	Before   schema.Duration `yaml:"before" default:"30d" doc:"a certificate that ends within this time is due"`
 	CABefore schema.Duration `yaml:"ca_before" default:"180d" doc:"a CA that ends within this time is due; renewal cannot help there"`
+	Homes    []string        `yaml:"homes" default:"[/root, '/home/*']" doc:"homes in which to look for copies of admin.conf with an older certificate"`
 }
 
 // Expiry is what CheckExpiry finds.
@@ -30,6 +31,8 @@ type Expiry struct {
 	Missing      int           `expr:"missing" doc:"certificates that should be there and are not" json:"missing"`
 	Unreadable   int           `expr:"unreadable" doc:"files that hold no readable certificate" json:"unreadable"`
 	DaysLeft     int           `expr:"days_left" doc:"whole days until the first certificate ends, negative when one has" json:"days_left"`
+	StaleCopies  []string      `expr:"stale_copies" doc:"files in homes that hold an older certificate than admin.conf" json:"stale_copies"`
+	CAs          string        `expr:"cas" doc:"fingerprint over the certificates with which the CAs sign: the same on all masters of a cluster" json:"cas"`
 	Node         string        `expr:"node" doc:"the node's name in the cluster" json:"node"`
 }
 
@@ -59,7 +62,12 @@ func checkExpirySpec() engine.Spec {
 		Doc: `Looks at the certificates directory (from kube-apiserver's flags, so that
 kubespray's /etc/kubernetes/ssl is found), the stacked etcd's certificates, the
 client certificate and the CA inside each kubeconfig, the kubelet's client and
-serving certificates and the three CAs, in one round trip.
+serving certificates and the three CAs, in one round trip; then, in another, for
+copies of admin.conf in the homes of users. It warns of what a renewal would not
+put right: a CA that ends or is being rotated, a certificate that does not name
+the address by which its server is reached, a kubeconfig that trusts another CA, a
+copy that still holds an older certificate, a kubelet that waits for someone to
+approve its request.
 
 It judges by the host's clock, changes nothing, and does not fail because
 something is due: use its outputs in conditions.`,
@@ -85,14 +93,19 @@ func (a *CheckExpiry) Check(ctx context.Context, p engine.Probe) (engine.Result,
 	if err != nil {
 		return engine.Result{}, err
 	}
-	out := a.judge(layout, now)
-	return engine.Result{Outputs: out, Warnings: expiryWarnings(layout, out)}, nil
+	found := kube.Inventory(layout, nil)
+	out := a.judge(found, now)
+	out.Node, out.CAs = layout.Node.Name, kube.Authorities(found)
+	warnings := append(authorityWarnings(out), kube.Warnings(layout, found, now)...)
+	copies, more := olderCopies(ctx, p, a.Homes, found)
+	out.StaleCopies = copies
+	return engine.Result{Outputs: out, Warnings: append(warnings, more...)}, nil
 }
 
-// judge sums up the certificates of a layout.
-func (a *CheckExpiry) judge(layout kube.Layout, now time.Time) Expiry {
-	out := Expiry{Node: layout.Node.Name, DaysLeft: daysLeft(now, now.Add(100*365*24*time.Hour))}
-	for _, f := range kube.Inventory(layout, nil) {
+// judge sums up the certificates of a host.
+func (a *CheckExpiry) judge(found []kube.Found, now time.Time) Expiry {
+	out := Expiry{DaysLeft: daysLeft(now, now.Add(100*365*24*time.Hour))}
+	for _, f := range found {
 		if f.Optional && f.Absent {
 			continue
 		}
@@ -152,17 +165,4 @@ func describeCertificate(f kube.Found, s kube.State, now time.Time) Certificate 
 		c.Serial, c.SHA256, c.Subject = kube.Serial(leaf), kube.Fingerprint(leaf), kube.Subject(leaf)
 	}
 	return c
-}
-
-func expiryWarnings(layout kube.Layout, e Expiry) []string {
-	var list []string
-	for _, c := range e.Certificates {
-		if c.IsCA && c.State != string(kube.OK) {
-			list = append(list, "CA "+c.Name+" is "+c.State+": renewal cannot help, rotate the CA")
-		}
-	}
-	if layout.Kubelet.Embedded {
-		list = append(list, layout.Kubelet.Kubeconfig+" embeds its client certificate, which nothing rotates")
-	}
-	return list
 }

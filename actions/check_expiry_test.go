@@ -66,7 +66,8 @@ func TestCheckExpiry(t *testing.T) {
 			if name != "kubelet gone" {
 				require.Equal(t, "m1", have.Node)
 			}
-			have.Certificates, have.DaysLeft, have.Node = nil, 0, ""
+			require.Len(t, have.CAs, 64)
+			have.Certificates, have.DaysLeft, have.Node, have.CAs = nil, 0, "", ""
 			require.Equal(t, c.want, have)
 			require.Empty(t, f.Calls(), "nothing is run")
 		})

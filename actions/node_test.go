@@ -32,6 +32,7 @@ type fakeNode struct {
 	containers []container
 	next       int
 	sick       map[string]bool   // components that come back unhealthy
+	dead       bool              // kubelet: what is stopped does not come back
 	facts      string            // what the preflight script prints
 	kubeadm    string            // version of kubeadm, "" when there is none
 	armed      bool              // the dead man's switch
@@ -171,7 +172,9 @@ func (n *fakeNode) stop(id string) error {
 	n.did = append(n.did, "stop "+old.pod)
 	n.containers = slices.Delete(n.containers, i, i+1)
 	n.Advance(time.Second)
-	n.start(old.name, old.pod, old.namespace, old.uid)
+	if !n.dead {
+		n.start(old.name, old.pod, old.namespace, old.uid)
+	}
 	return nil
 }
 

@@ -69,7 +69,8 @@ configuration made from the certificates on disk.
 
 CAs are never renewed. A certificate whose CA ends first is renewed with a
 warning; one whose CA has ended, whose CA's key is missing or does not match, or
-whose file is damaged, fails the step before anything is changed.`,
+whose file or CA is damaged, fails the step before anything is changed. A damaged
+one does so also when it is the only one that is not good.`,
 		Example: `- id: renew
   action: renew-certs
   with: {before: 30d}
@@ -106,7 +107,7 @@ func (a *RenewCerts) find(ctx context.Context, p engine.Probe, layout kube.Layou
 	var problems []string
 	a.targets = nil
 	for _, f := range found {
-		if !f.Renewable || a.Names != nil && !slices.Contains(a.Names, f.Name) {
+		if !a.concerns(f) {
 			continue
 		}
 		outcome, problem, target := a.triage(f, f.State(now, a.Before.Std()))
@@ -185,18 +186,29 @@ func (a *RenewCerts) triage(f kube.Found, s kube.State) (outcome Outcome, proble
 	return outcome, problem, target
 }
 
-// authorities looks at the CAs that sign the targets.
+// concerns says whether a certificate is one of those to look at.
+func (a *RenewCerts) concerns(f kube.Found) bool {
+	return f.Renewable && (a.Names == nil || slices.Contains(a.Names, f.Name))
+}
+
+// authorities looks at the CAs that sign the targets, and for those that cannot
+// be read.
 func (a *RenewCerts) authorities(ctx context.Context, p engine.Probe, found []kube.Found, now time.Time, res *engine.Result) ([]string, error) {
 	var problems, keys []string
 	var cas []kube.Found
 	for _, ca := range found {
-		if ca.Kind == kube.KindCA && slices.ContainsFunc(a.targets, func(t kube.Found) bool { return t.CA == ca.Name }) {
+		signs := func(f kube.Found) bool { return f.CA == ca.Name }
+		switch {
+		case ca.Kind != kube.KindCA:
+		case slices.ContainsFunc(a.targets, signs):
 			cas = append(cas, ca)
 			keys = append(keys, ca.KeyPath)
+		case ca.Leaf() == nil && slices.ContainsFunc(found, func(f kube.Found) bool { return signs(f) && a.concerns(f) && !f.Absent }):
+			problems = append(problems, unreadableCA(ca))
 		}
 	}
 	if len(cas) == 0 {
-		return nil, nil
+		return problems, nil
 	}
 	public, err := p.PublicKeys(ctx, keys...)
 	if err != nil {
@@ -206,7 +218,7 @@ func (a *RenewCerts) authorities(ctx context.Context, p engine.Probe, found []ku
 		leaf := ca.Leaf()
 		switch {
 		case leaf == nil:
-			problems = append(problems, fmt.Sprintf("CA %s: %s: %s", ca.Name, ca.Path, ca.Reason))
+			problems = append(problems, unreadableCA(ca))
 		case now.After(leaf.NotAfter):
 			problems = append(problems, fmt.Sprintf("CA %s ended on %s: renewal cannot help, rotate the CA", ca.Name, leaf.NotAfter.UTC().Format(time.DateOnly)))
 		case string(public[ca.KeyPath]) != string(leaf.RawSubjectPublicKeyInfo):
@@ -216,6 +228,10 @@ func (a *RenewCerts) authorities(ctx context.Context, p engine.Probe, found []ku
 		}
 	}
 	return problems, nil
+}
+
+func unreadableCA(ca kube.Found) string {
+	return fmt.Sprintf("CA %s: %s: %s; restore it from a backup", ca.Name, ca.Path, ca.Reason)
 }
 
 // prove judges what is on disk now against what was there before.

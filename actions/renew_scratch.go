@@ -2,6 +2,7 @@ package actions
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -277,7 +278,7 @@ func (a *RenewCerts) judgeCopies(ctx context.Context, h engine.Host, layout kube
 	}
 	for _, t := range a.targets {
 		if t.Kind == kube.KindKubeconfig {
-			if err := keepCluster(ctx, h, layout, t.Path, path.Join(a.Scratch, t.Path), copies); err != nil {
+			if err := keepCluster(ctx, h, layout, t.Path, path.Join(a.Scratch, t.Path), copies, chainOf(before, t.CA)); err != nil {
 				return err
 			}
 		}
@@ -286,9 +287,10 @@ func (a *RenewCerts) judgeCopies(ctx context.Context, h engine.Host, layout kube
 }
 
 // keepCluster gives the kubeconfig at scratch the CA bundle and server URL of
-// the old one at file, where they differ. Both are public, so that the edit
-// can be a sed command.
-func keepCluster(ctx context.Context, h engine.Host, layout kube.Layout, file, scratch string, copies []kube.File) error {
+// the old one at file, where they differ; a bundle that does not have the CA
+// which signs now stays behind. All is public, so that the edit can be a sed
+// command.
+func keepCluster(ctx context.Context, h engine.Host, layout kube.Layout, file, scratch string, copies []kube.File, ca []*x509.Certificate) error {
 	old, _ := layout.File(file)
 	was, err := kube.ParseKubeconfig(old.Data)
 	if err != nil {
@@ -309,6 +311,9 @@ func keepCluster(ctx context.Context, h engine.Host, layout kube.Layout, file, s
 	isCluster, _, err := is.Current()
 	if err != nil {
 		return fmt.Errorf("%s: %w", scratch, err)
+	}
+	if bundle, err := kube.ParseChain(wasCluster.CAData); err == nil && !slices.ContainsFunc(bundle, ca[0].Equal) {
+		wasCluster.CAData = isCluster.CAData
 	}
 	return setCluster(ctx, h, scratch, isCluster, wasCluster)
 }

@@ -116,7 +116,30 @@ func (a *RestartContainer) Check(ctx context.Context, p engine.Probe) (engine.Re
 			res.Done = append(res.Done, *done)
 		}
 	}
-	return res, nil
+	res.Warnings, err = a.others(ctx, p, c, layout)
+	return res, err
+}
+
+// others warns of static pods of other components that hold an older kubeconfig,
+// as a load balancer does that asks the API server for its lease.
+func (a *RestartContainer) others(ctx context.Context, p engine.Probe, c containers, layout kube.Layout) ([]string, error) {
+	var list []string
+	for _, m := range layout.Pods.Manifests {
+		if c.tool == "" || slices.Contains(a.Components, m.Component) || slices.Contains(kube.Components(), m.Component) || len(m.Reads()) == 0 {
+			continue
+		}
+		running, err := c.running(ctx, p, m.Component)
+		if err != nil {
+			return list, fmt.Errorf("%s: %w", m.Component, err)
+		}
+		if len(running) == 0 {
+			continue
+		}
+		if older := a.older(layout, m, running[0].CreatedAt); older != "" {
+			list = append(list, fmt.Sprintf("the static pod %s is %s and is not restarted: name it in components when it reads that only once", m.Component, older))
+		}
+	}
+	return list, nil
 }
 
 // Apply implements engine.Applier.

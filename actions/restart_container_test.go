@@ -133,6 +133,59 @@ func TestRestartContainerLive(t *testing.T) {
 	}
 }
 
+// kubeVIP is a static pod of somebody else's that reads admin.conf.
+const kubeVIP = `apiVersion: v1
+kind: Pod
+metadata: {name: kube-vip, namespace: kube-system}
+spec:
+  containers:
+  - {name: kube-vip, image: "ghcr.io/kube-vip/kube-vip:v0.9.0"}
+  volumes:
+  - {name: kubeconfig, hostPath: {path: /etc/kubernetes/admin.conf}}
+`
+
+// TestRestartContainerOthers tells of a load balancer on the master that holds
+// the admin certificate from before, and restarts it only when it is named.
+func TestRestartContainerOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, "crictl")
+		n.Put("/etc/kubernetes/admin.conf", []byte("x"))
+		n.Put("/etc/kubernetes/manifests/kube-vip.yaml", []byte(kubeVIP))
+		n.Advance(time.Minute)
+		n.start("kube-vip", "kube-vip-m1", "kube-system", "0123456789abcdef0123456789abcdef")
+		requireClean(t, restart("auto"), n)
+		n.renewed("admin.conf")
+		res, err := restart("auto").Check(t.Context(), n)
+		require.NoError(t, err)
+		require.Empty(t, res.Changes)
+		require.Equal(t, []string{"the static pod kube-vip is older than /etc/kubernetes/admin.conf and is not restarted: name it in components when it reads that only once"}, res.Warnings)
+
+		named := restart("auto")
+		named.Components = append(named.Components, "kube-vip")
+		require.Empty(t, carryOut(t, named, n).Warnings)
+		require.Equal(t, []string{"stop kube-vip-m1"}, n.did)
+		res, err = restart("auto").Check(t.Context(), n)
+		require.NoError(t, err)
+		require.Empty(t, res.Warnings)
+	})
+}
+
+// TestRestartContainerGone is a container that kubelet never starts again: the
+// step ends in time, says so, and the next component is not touched.
+func TestRestartContainerGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, "crictl")
+		n.renewed(everything...)
+		n.dead = true
+		a, began := restart("auto"), time.Now()
+		err := a.Apply(t.Context(), n)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.EqualError(t, err, "etcd: context deadline exceeded: no new container")
+		require.LessOrEqual(t, time.Since(began), a.Wait.Std()+30*time.Second)
+		require.Equal(t, []string{"stop kube-apiserver-m1", "stop etcd-m1"}, n.did)
+	})
+}
+
 // TestRestartContainerUnhealthy does not touch the next component.
 func TestRestartContainerUnhealthy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -22,7 +22,11 @@ func systemd(f *hosttest.Fake, invocation *string, began *time.Time) {
 		now, _ := f.Now(ctx)
 		const uptime = 5000.0
 		since := uptime - now.Sub(*began).Seconds()
-		text := "LoadState=loaded\nActiveState=active\nSubState=running\nInvocationID=" + *invocation +
+		state := "ActiveState=active\nSubState=running"
+		if *invocation == "" {
+			state = "ActiveState=inactive\nSubState=dead"
+		}
+		text := "LoadState=loaded\n" + state + "\nInvocationID=" + *invocation +
 			"\nExecMainStartTimestampMonotonic=" + number(since*1e6) + "\nUptime=" + number(uptime) + "\nNow=" + number(float64(now.Unix())) + "\n"
 		return engine.Output{Stdout: []byte(text)}, nil
 	})
@@ -55,6 +59,10 @@ func TestRestartService(t *testing.T) {
 	res := carryOut(t, service(), f)
 	require.Equal(t, "ax", res.Done[0].After["invocation"])
 	requireClean(t, service(), f)
+
+	invocation = "" // somebody has stopped it
+	res = carryOut(t, service(), f)
+	require.Equal(t, "x", res.Done[0].After["invocation"])
 
 	forced := service()
 	forced.Force = true

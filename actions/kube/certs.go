@@ -61,18 +61,19 @@ var kubeconfigs = [...]struct {
 }
 
 // Certs returns the certificates that belong on a host of this layout: what
-// kubeadm renews, kubelet's own, the CAs, and the CA in each kubeconfig.
+// kubeadm renews, kubelet's own, the CAs, and the CA in each kubeconfig. On a
+// host with nothing but etcd they are etcd's.
 func (l Layout) Certs() []Cert {
+	if l.EtcdOnly {
+		return l.etcdHostCerts()
+	}
 	var out []Cert
 	for _, leaf := range leafs {
-		if leaf.etcd && l.Etcd.External || !leaf.etcd && leaf.ca != "etcd-ca" && l.etcdOnly() {
+		if leaf.etcd && l.Etcd.External {
 			continue
 		}
 		c := Cert{Name: leaf.name, CA: leaf.ca, Kind: KindPKI, Renewable: true,
 			Path: l.pki(leaf.base + ".crt"), KeyPath: l.pki(leaf.base + ".key"), Consumers: consumers(leaf.consumer)}
-		if leaf.name == "apiserver-etcd-client" && l.etcdOnly() {
-			c.Optional = true // kubeadm's documentation has it made here, for the masters
-		}
 		if leaf.name == "apiserver-etcd-client" && l.Etcd.External {
 			// kubeadm does not renew the client certificate of an external etcd.
 			c.Renewable, c.Path, c.KeyPath = false, l.Etcd.CertFile, l.Etcd.KeyFile
@@ -82,9 +83,6 @@ func (l Layout) Certs() []Cert {
 		}
 		out = append(out, c)
 	}
-	if l.etcdOnly() {
-		return slices.Concat(out, l.caCerts())
-	}
 	for _, k := range kubeconfigs {
 		file := path.Join(ConfigDir, k.name)
 		out = append(out, Cert{Name: k.name, Path: file, KeyPath: file, CA: "ca", Kind: KindKubeconfig,
@@ -93,12 +91,21 @@ func (l Layout) Certs() []Cert {
 	return slices.Concat(out, l.kubeletCerts(), l.caCerts())
 }
 
-// etcdOnly reports whether the host is one of an external etcd: it has etcd and
-// its CA, and nothing of a control plane.
-func (l Layout) etcdOnly() bool {
-	_, etcd := l.Pods.Component(Etcd)
-	_, api := l.Pods.Component(APIServer)
-	return etcd && !api && !l.Exists(l.pki("ca.crt")) && !l.Exists(path.Join(ConfigDir, "admin.conf"))
+// etcdHostCerts are what kubeadm lays out on a host of an external etcd; the
+// client certificate for the API servers was made on one of them.
+func (l Layout) etcdHostCerts() []Cert {
+	var out []Cert
+	for _, leaf := range leafs {
+		if leaf.ca == "etcd-ca" {
+			out = append(out, Cert{Name: leaf.name, CA: leaf.ca, Kind: KindPKI, Renewable: true, Optional: !leaf.etcd,
+				Path: l.pki(leaf.base + ".crt"), KeyPath: l.pki(leaf.base + ".key"), Consumers: consumers(leaf.consumer)})
+		}
+	}
+	for _, c := range l.kubeletCerts() {
+		c.Optional = c.Optional || !l.Exists(l.Kubelet.Kubeconfig) // it need not belong to a cluster
+		out = append(out, c)
+	}
+	return append(out, Cert{Name: "etcd-ca", Path: l.pki("etcd/ca.crt"), KeyPath: l.pki("etcd/ca.key"), Kind: KindCA})
 }
 
 func consumers(name string) []string {
@@ -119,7 +126,7 @@ func (l Layout) kubeletCerts() []Cert {
 
 	server := Cert{Name: "kubelet-server", Kind: KindPKI, Optional: true, Consumers: reads,
 		Path: path.Join(k.PKI, "kubelet.crt"), KeyPath: path.Join(k.PKI, "kubelet.key")}
-	if pem := path.Join(k.PKI, "kubelet-server-current.pem"); l.Exists(pem) {
+	if pem := path.Join(k.PKI, "kubelet-server-current.pem"); k.ServerTLSBootstrap || l.Exists(pem) {
 		server.Path, server.KeyPath, server.CA, server.Kind = pem, pem, "ca", KindPEM
 	}
 	return append(out, server)
@@ -128,9 +135,6 @@ func (l Layout) kubeletCerts() []Cert {
 func (l Layout) caCerts() []Cert {
 	var out []Cert
 	for _, a := range authorities {
-		if a.name != "etcd-ca" && l.etcdOnly() {
-			continue
-		}
 		c := Cert{Name: a.name, Path: l.pki(a.base + ".crt"), KeyPath: l.pki(a.base + ".key"), Kind: KindCA}
 		if a.name == "etcd-ca" && l.Etcd.External {
 			c.Path, c.KeyPath = l.Etcd.CAFile, ""

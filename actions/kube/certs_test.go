@@ -7,7 +7,6 @@ import (
 	"crypto/x509"
 	"net"
 	"net/url"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -182,21 +181,4 @@ func FuzzParseChain(f *testing.F) {
 			_, _, _ = Serial(c), KeyUsages(c), Judge(c, c, chain, c.RawSubjectPublicKeyInfo, noon)
 		}
 	})
-}
-
-// TestEtcdHost finds on a host of an external etcd what belongs to etcd, and
-// misses nothing of a control plane.
-func TestEtcdHost(t *testing.T) {
-	h := newHost(t)
-	h.files = slices.DeleteFunc(h.files, func(f File) bool {
-		etcd := strings.HasPrefix(f.Path, "/etc/kubernetes/pki/etcd/") || strings.HasPrefix(f.Path, "/etc/kubernetes/pki/apiserver-etcd-client.") ||
-			f.Path == "/etc/kubernetes/manifests/etcd.yaml"
-		return strings.HasPrefix(f.Path, "/etc/kubernetes/") && !etcd
-	})
-	var names []string
-	for _, f := range Inventory(Survey(h.files), nil) {
-		require.Equal(t, OK, f.State(noon, 0), f.Name)
-		names = append(names, f.Name)
-	}
-	require.ElementsMatch(t, []string{"apiserver-etcd-client", "etcd-server", "etcd-peer", "etcd-healthcheck-client", "etcd-ca"}, names)
 }

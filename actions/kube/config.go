@@ -75,32 +75,20 @@ func ClusterConfig(l Layout, kubeadm Version, found []Found) ([]byte, error) {
 	if err := kubeadm.Supported(); err != nil {
 		return nil, err
 	}
-	api, ok := l.Pods.Component(APIServer)
-	if !ok {
-		return nil, fmt.Errorf("configuration for kubeadm: no static pod kube-apiserver in %q", l.ManifestsDir)
-	}
-	cluster, err := api.Version()
+	at, err := l.endpoint(kubeadm)
 	if err != nil {
-		return nil, fmt.Errorf("configuration for kubeadm: kube-apiserver: %v", err)
+		return nil, fmt.Errorf("configuration for kubeadm: %w", err)
 	}
-	if err := Skew(kubeadm, cluster); err != nil {
+	if err := Skew(kubeadm, at.version); err != nil {
 		return nil, err
-	}
-	address := api.Args.Value("advertise-address")
-	if ip := net.ParseIP(address); ip == nil || ip.IsUnspecified() {
-		return nil, errors.New("configuration for kubeadm: kube-apiserver has no usable --advertise-address")
-	}
-	port, err := strconv.Atoi(api.securePort())
-	if err != nil || port < 1 || port > 65535 {
-		return nil, fmt.Errorf("configuration for kubeadm: kube-apiserver: --secure-port %q is not a port", clip(api.securePort()))
 	}
 	version := ConfigAPIVersion(kubeadm)
 	first := initConfiguration{APIVersion: version, Kind: "InitConfiguration",
-		LocalAPIEndpoint: localEndpoint{AdvertiseAddress: address, BindPort: port},
+		LocalAPIEndpoint: localEndpoint{AdvertiseAddress: at.address, BindPort: at.port},
 		NodeRegistration: nodeRegistration{Name: l.Node.Name, CRISocket: criSocket(l)},
 	}
 	second := clusterConfiguration{APIVersion: version, Kind: "ClusterConfiguration",
-		KubernetesVersion: cluster.String(), CertificatesDir: l.CertificatesDir, ControlPlaneEndpoint: l.ControlPlaneEndpoint()}
+		KubernetesVersion: at.version.String(), CertificatesDir: l.CertificatesDir, ControlPlaneEndpoint: l.ControlPlaneEndpoint()}
 	if err := second.algorithm(kubeadm, found); err != nil {
 		return nil, err
 	}
@@ -121,6 +109,44 @@ func ClusterConfig(l Layout, kubeadm Version, found []Found) ([]byte, error) {
 		return nil, err
 	}
 	return append(append(a, "---\n"...), b...), nil
+}
+
+// endpoint is where a host's API server is and which one.
+type endpoint struct {
+	version Version
+	address string
+	port    int
+}
+
+// endpoint takes it from the API server's manifest. A host with nothing but etcd
+// has none: there it is etcd's address, and kubeadm's own version.
+func (l Layout) endpoint(kubeadm Version) (endpoint, error) {
+	if l.EtcdOnly {
+		etcd, _ := l.Pods.Component(Etcd)
+		for _, u := range etcd.Args.List("advertise-client-urls") {
+			if ip := net.ParseIP(hostname(u)); ip != nil && !ip.IsUnspecified() {
+				return endpoint{kubeadm, ip.String(), 6443}, nil
+			}
+		}
+		return endpoint{}, errors.New("etcd has no usable --advertise-client-urls")
+	}
+	api, ok := l.Pods.Component(APIServer)
+	if !ok {
+		return endpoint{}, fmt.Errorf("no static pod kube-apiserver in %q", l.ManifestsDir)
+	}
+	version, err := api.Version()
+	if err != nil {
+		return endpoint{}, fmt.Errorf("kube-apiserver: %v", err)
+	}
+	address := api.Args.Value("advertise-address")
+	if ip := net.ParseIP(address); ip == nil || ip.IsUnspecified() {
+		return endpoint{}, errors.New("kube-apiserver has no usable --advertise-address")
+	}
+	port, err := strconv.Atoi(api.securePort())
+	if err != nil || port < 1 || port > 65535 {
+		return endpoint{}, fmt.Errorf("kube-apiserver: --secure-port %q is not a port", clip(api.securePort()))
+	}
+	return endpoint{version, address, port}, nil
 }
 
 // defaultAlgorithm is what kubeadm uses when nothing is configured.

@@ -1,7 +1,9 @@
 package kube
 
 import (
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
@@ -94,6 +96,23 @@ func certificates(c Cert, data []byte) ([]*x509.Certificate, error) {
 		return nil, fmt.Errorf("no certificate in it: user %q has none", clip(user.Name))
 	}
 	return ParseChain(user.CertData)
+}
+
+// Authorities returns one fingerprint over the certificates with which the CAs
+// sign, "" when there are none. It is the same on all masters of a cluster.
+func Authorities(found []Found) string {
+	sum := sha256.New()
+	n := 0
+	for _, f := range found {
+		if leaf := f.Leaf(); leaf != nil && f.Kind == KindCA && !strings.HasSuffix(f.Name, "/ca") {
+			fmt.Fprintf(sum, "%s %s\n", f.Name, Fingerprint(leaf))
+			n++
+		}
+	}
+	if n == 0 {
+		return ""
+	}
+	return hex.EncodeToString(sum.Sum(nil))
 }
 
 // Leaf returns the certificate itself, nil when there is none.

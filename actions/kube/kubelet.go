@@ -7,13 +7,14 @@ import (
 
 // Kubelet is how a host's kubelet is set up.
 type Kubelet struct {
-	Args       Args   // from unit files, environment files and kubeadm-flags.env; the last counts
-	Config     string // path of its configuration file
-	Kubeconfig string // path of kubelet.conf
-	PKI        string // directory of its own certificates
-	Embedded   bool   // kubelet.conf holds its client certificate itself, which nothing rotates
-	ClientPEM  string // the file with the client certificate: that of kubelet.conf, else kubelet-client-current.pem
-	Endpoint   string // containerRuntimeEndpoint of its configuration files, "" when they have none
+	Args               Args   // from unit files, environment files and kubeadm-flags.env; the last counts
+	Config             string // path of its configuration file
+	Kubeconfig         string // path of kubelet.conf
+	PKI                string // directory of its own certificates
+	Embedded           bool   // kubelet.conf holds its client certificate itself, which nothing rotates
+	ClientPEM          string // the file with the client certificate: that of kubelet.conf, else kubelet-client-current.pem
+	ServerTLSBootstrap bool   // its serving certificate comes from the cluster, by a request that a person approves
+	Endpoint           string // containerRuntimeEndpoint of its configuration files, "" when they have none
 }
 
 const nodePrefix = "system:node:"
@@ -48,6 +49,7 @@ func (l Layout) kubelet() Kubelet {
 			if e := text(root, "containerRuntimeEndpoint"); e != "" {
 				k.Endpoint = e
 			}
+			k.ServerTLSBootstrap = k.ServerTLSBootstrap || text(root, "serverTLSBootstrap") == "true"
 		}
 	}
 	k.ClientPEM = path.Join(k.PKI, "kubelet-client-current.pem")

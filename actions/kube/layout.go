@@ -64,6 +64,7 @@ type Layout struct {
 	ExternalCAs       []string          // CAs whose certificate is here and whose key is not, by name
 	HA                bool              // clients reach the API by another address than this node's, or etcd has several members
 	ServiceAccountKey bool              // sa.key is here
+	EtcdOnly          bool              // the host is a member of an external etcd and no control plane
 
 	files []File
 	index map[string]int // into files, by path
@@ -108,6 +109,7 @@ func Survey(files []File) Layout {
 	}
 	l.ServiceAccountKey = l.Exists(l.pki("sa.key"))
 	l.HA = l.ha()
+	l.EtcdOnly = l.etcdOnly()
 	return l
 }
 
@@ -244,6 +246,13 @@ func hostname(raw string) string {
 func loopback(host string) bool {
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// etcdOnly does not take a control plane for an etcd host just because one of
+// its files is away.
+func (l Layout) etcdOnly() bool {
+	_, api := l.Pods.Component(APIServer)
+	return !api && !l.Exists(l.pki("apiserver.crt")) && !l.Exists(ConfigDir+"/admin.conf") && l.Exists(l.pki("etcd/server.crt"))
 }
 
 // kubeconfigs fills in Servers.

@@ -122,6 +122,33 @@ func TestExternalEtcd(t *testing.T) {
 	}
 }
 
+// TestEtcdOnly is a host of an external etcd, and what is not one: a master of
+// which something is away.
+func TestEtcdOnly(t *testing.T) {
+	h := newHost(t)
+	h.drop("/etc/kubernetes/manifests/kube-apiserver.yaml")
+	require.False(t, Survey(h.files).EtcdOnly, "its API server is being restarted")
+	h.drop("/etc/kubernetes/admin.conf")
+	require.False(t, Survey(h.files).EtcdOnly)
+	h.drop("/etc/kubernetes/pki/apiserver.crt", "/etc/kubernetes/kubelet.conf", "/var/lib/kubelet/pki/kubelet-client-current.pem")
+	l := Survey(h.files)
+	require.True(t, l.EtcdOnly)
+	for _, f := range Inventory(l, nil) {
+		require.Contains(t, []string{"apiserver-etcd-client", "etcd-server", "etcd-peer", "etcd-healthcheck-client", "etcd-ca", "kubelet.conf", "kubelet-client", "kubelet-server"}, f.Name)
+		require.True(t, f.Optional || !f.Absent, f.Name)
+	}
+	got, err := ClusterConfig(l, version(t, "v1.34.4"), Inventory(l, nil))
+	require.NoError(t, err)
+	require.Contains(t, string(got), "advertiseAddress: 172.30.0.11\n")
+	require.Contains(t, string(got), "kubernetesVersion: v1.34.4\n")
+	h.drop("/etc/kubernetes/manifests/etcd.yaml")
+	_, err = ClusterConfig(Survey(h.files), version(t, "v1.34.4"), nil)
+	require.ErrorContains(t, err, "etcd has no usable --advertise-client-urls")
+
+	h.drop("/etc/kubernetes/pki/etcd/server.crt")
+	require.False(t, Survey(h.files).EtcdOnly, "nothing is here")
+}
+
 func TestExternalCA(t *testing.T) {
 	h := newHost(t)
 	h.drop("/etc/kubernetes/pki/front-proxy-ca.key")

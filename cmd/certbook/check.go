@@ -47,10 +47,11 @@ restarts just those processes.`,
 
 // hostCheck is what check prints for one host.
 type hostCheck struct {
-	Host   string          `json:"host"`
-	Error  string          `json:"error,omitempty"`
-	Expiry *actions.Expiry `json:"expiry,omitempty"`
-	Uses   []actions.Use   `json:"uses,omitempty"`
+	Host     string          `json:"host"`
+	Error    string          `json:"error,omitempty"`
+	Expiry   *actions.Expiry `json:"expiry,omitempty"`
+	Uses     []actions.Use   `json:"uses,omitempty"`
+	Warnings []string        `json:"warnings,omitempty"` // of the certificates; those of uses are told by them
 }
 
 // use joins how certificates are used with what they are: a good one on disk
@@ -112,7 +113,7 @@ func (s *session) check(ctx context.Context, output, warn string) error {
 		for _, step := range rep.Steps[name] {
 			switch out := step.Outputs.(type) {
 			case actions.Expiry:
-				c.Expiry = &out
+				c.Expiry, c.Warnings = &out, step.Warnings
 			case actions.Proofs:
 				c.use(out.Uses)
 			}
@@ -155,6 +156,9 @@ func (s *session) printCheck(output string, list []hostCheck) error {
 		}
 		for _, problem := range h.problems() {
 			fmt.Fprintf(s.std.err, "%s: %s\n", oneLine(h.Host), oneLine(problem))
+		}
+		for _, warning := range h.Warnings {
+			fmt.Fprintf(s.std.err, "%s: warning: %s\n", oneLine(h.Host), oneLine(warning))
 		}
 	}
 	return nil

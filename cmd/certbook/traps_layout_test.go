@@ -3,12 +3,15 @@ package main
 import (
 	"encoding/base64"
 	"encoding/pem"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
+	"certbook/engine/host/hosttest"
 	"certbook/lab/kubeadm"
 
 	"github.com/stretchr/testify/require"
@@ -64,6 +67,26 @@ func TestTrapBundle(t *testing.T) {
 	}
 }
 
+// TestTrapReplacedCA is a CA that was replaced by hand: what is renewed is signed
+// by the new one, and the kubeconfigs, which still had the old one, trust it.
+func TestTrapReplacedCA(t *testing.T) {
+	tree, other := due(t, "1.34.4"), kubeadm.Layout(t, kubeadm.Options{Version: "1.34.4"})
+	copyFile(t, other.CertFile("ca"), tree.CertFile("ca"))
+	copyFile(t, other.KeyFile("ca"), tree.KeyFile("ca"))
+	m := local(t, tree)
+	old := serials(t, tree)
+	code, _, stderr := m.run(t, "run", "renew")
+	require.Equal(t, 0, code, stderr)
+	require.Contains(t, stderr, "warning  the CA in /etc/kubernetes/kubelet.conf is not the one that signed /etc/kubernetes/pki/apiserver.crt")
+	requireOnly(t, tree, old, renewable(tree)...)
+	ca := other.Certificate(t, "ca")
+	require.NoError(t, tree.Certificate(t, "apiserver").CheckSignatureFrom(ca))
+	for _, conf := range []string{"admin.conf", "super-admin.conf", "controller-manager.conf", "scheduler.conf"} {
+		text := decoded(t, field(t, tree, "/etc/kubernetes/"+conf, "certificate-authority-data"))
+		require.Equal(t, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Raw})), text, conf)
+	}
+}
+
 // TestTrapHalfRenewed is a renewal that was given up in the middle: one run
 // renews the rest, and what is new already keeps its key.
 func TestTrapHalfRenewed(t *testing.T) {
@@ -83,7 +106,8 @@ func TestTrapHalfRenewed(t *testing.T) {
 }
 
 // TestTrapLinks is a certificates directory that is a link, and a kubeconfig
-// that is one: the links stay and lead to the new files.
+// that is one: the links stay and lead to the new files, which keep owner and
+// extended attributes.
 func TestTrapLinks(t *testing.T) {
 	tree := due(t, "1.34.4")
 	require.NoError(t, os.MkdirAll(tree.Path("/etc/ssl"), 0o755))
@@ -92,11 +116,19 @@ func TestTrapLinks(t *testing.T) {
 	require.NoError(t, os.Rename(tree.Path("/etc/kubernetes/admin.conf"), tree.Path("/etc/kubernetes/real.conf")))
 	require.NoError(t, os.Symlink("real.conf", tree.Path("/etc/kubernetes/admin.conf")))
 	require.NoError(t, os.Chown(tree.Path("/etc/kubernetes/scheduler.conf"), 1234, 2345))
+	label := tree.Path("/etc/ssl/kubernetes/apiserver.key")
+	if err := syscall.Setxattr(label, "user.certbook", []byte("kept"), 0); err != nil {
+		hosttest.Lacks(t, fmt.Sprintf("this test needs a file system with extended attributes: %v", err))
+	}
 	m := local(t, tree)
 	old := serials(t, tree)
 	code, _, stderr := m.run(t, "run", "renew")
 	require.Equal(t, 0, code, stderr)
 	requireOnly(t, tree, old, renewable(tree)...)
+	value := make([]byte, 8)
+	n, err := syscall.Getxattr(label, "user.certbook", value)
+	require.NoError(t, err)
+	require.Equal(t, "kept", string(value[:n]))
 	after := snapshot(t, tree)
 	require.Equal(t, "../ssl/kubernetes", after["/etc/kubernetes/pki"].link)
 	require.Equal(t, "real.conf", after["/etc/kubernetes/admin.conf"].link)

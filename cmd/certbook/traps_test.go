@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -163,6 +164,20 @@ func TestTrapsRefused(t *testing.T) {
 	remove := func(name string) func(*testing.T, kubeadm.Tree) {
 		return func(t *testing.T, tree kubeadm.Tree) { require.NoError(t, os.Remove(tree.Path(name))) }
 	}
+	image := func(version string) func(*testing.T, kubeadm.Tree) {
+		return func(t *testing.T, tree kubeadm.Tree) {
+			file := tree.Path("/etc/kubernetes/manifests/kube-apiserver.yaml")
+			data, err := os.ReadFile(file)
+			require.NoError(t, err)
+			require.NoError(t, os.WriteFile(file, bytes.ReplaceAll(data, []byte("kube-apiserver:v1.34.4"), []byte("kube-apiserver:"+version)), 0o600))
+		}
+	}
+	clock := func(shift string) func(*testing.T, kubeadm.Tree) {
+		return func(t *testing.T, tree kubeadm.Tree) {
+			script := "#!/bin/sh\necho $(($(/bin/date +%s) " + shift + ")).5\n"
+			require.NoError(t, os.WriteFile(tree.Path("/usr/local/bin/date"), []byte(script), 0o755))
+		}
+	}
 	for name, trap := range map[string]struct {
 		set  func(*testing.T, kubeadm.Tree)
 		want []string
@@ -196,6 +211,21 @@ func TestTrapsRefused(t *testing.T) {
 		"no kubeadm": {
 			remove("/usr/local/bin/kubeadm"),
 			[]string{"preflight: ", "kubeadm"},
+		},
+		"kubeadm is older": {
+			image("v1.35.1"), []string{"preflight: kubeadm v1.34.4 does not fit a cluster of v1.35.1: use a kubeadm of v1.35"},
+		},
+		"kubeadm is newer": {
+			image("v1.32.0"), []string{"preflight: kubeadm v1.34.4 does not fit a cluster of v1.32.0: use a kubeadm of v1.32"},
+		},
+		"clock an hour ahead": {
+			clock("+ 3600"), []string{"preflight: the clock differs from the controller's by 1h0m0s; set it first"},
+		},
+		"clock an hour behind": {
+			clock("- 3600"), []string{"preflight: the clock differs from the controller's by -1h0m0s; set it first"},
+		},
+		"little space": {
+			func(t *testing.T, tree kubeadm.Tree) { small(t, tree, "size=2m") }, []string{"preflight: /etc/kubernetes has 2 MiB free, want 100"},
 		},
 		"second manifest": {
 			func(t *testing.T, tree kubeadm.Tree) {

@@ -152,6 +152,50 @@ func TestKeepAlive(t *testing.T) {
 	require.ErrorContains(t, err, "the host has not answered for 300ms")
 }
 
+// TestSudoBeginsToAsk takes the right to use sudo without a password away in the
+// middle: the next command fails at once and says why, and is not run.
+func TestSudoBeginsToAsk(t *testing.T) {
+	user := hosttest.SudoUser(t, "")
+	s := hosttest.SSHD(t, hosttest.SSHDOptions{Users: []string{user}})
+	opt := s.Options()
+	opt.User, opt.Sudo = user, host.SudoAuto
+	h := dialled(t, opt)
+	file := filepath.Join(t.TempDir(), "made")
+	require.NoError(t, os.WriteFile("/etc/sudoers.d/"+user, []byte(user+" ALL=(ALL:ALL) ALL\n"), 0o440))
+	within(t, func() {
+		_, err := h.Exec(t.Context(), engine.Command{Argv: []string{"touch", file}})
+		require.ErrorContains(t, err, "sudo: a password is required")
+		_, err = h.ReadFiles(t.Context(), "/etc/hostname")
+		require.ErrorContains(t, err, "sudo: a password is required")
+	})
+	require.NoFileExists(t, file)
+}
+
+// TestProgramsOutsidePATH finds a program where neither a login nor sudo looks.
+func TestProgramsOutsidePATH(t *testing.T) {
+	user, bin := hosttest.SudoUser(t, ""), t.TempDir()
+	require.NoError(t, os.WriteFile(bin+"/certbook-tool", []byte("#!/bin/sh\nid -u\n"), 0o755))
+	s := hosttest.SSHD(t, hosttest.SSHDOptions{Users: []string{user}, Config: []string{"SetEnv PATH=/usr/bin:/bin"}, Binds: map[string]string{"/opt/bin": bin}})
+	opt := s.Options()
+	for _, name := range []string{"root", user} {
+		opt.User, opt.Sudo = name, host.SudoAuto
+		out, err := dialled(t, opt).Exec(t.Context(), engine.Command{Argv: []string{"certbook-tool"}})
+		require.NoError(t, err, name)
+		require.Equal(t, "0\n", string(out.Stdout), name)
+	}
+}
+
+func TestSudoWantsTerminal(t *testing.T) {
+	user := hosttest.SudoUser(t, "")
+	s := hosttest.SSHD(t, hosttest.SSHDOptions{Users: []string{user}})
+	require.NoError(t, os.WriteFile("/etc/sudoers.d/"+user, []byte("Defaults:"+user+" requiretty\n"+user+" ALL=(ALL:ALL) NOPASSWD: ALL\n"), 0o440))
+	opt := s.Options()
+	opt.User, opt.Sudo = user, host.SudoAuto
+	_, err := host.Dial(t.Context(), opt)
+	require.ErrorIs(t, err, host.ErrSudo)
+	require.ErrorContains(t, err, `sudo wants a terminal; add "Defaults:`+user+` !requiretty" to sudoers`)
+}
+
 func TestAuthentication(t *testing.T) {
 	s := hosttest.SSHD(t, hosttest.SSHDOptions{})
 	dir := t.TempDir()

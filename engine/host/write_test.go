@@ -82,6 +82,17 @@ func TestWriteKeepsAttributes(t *testing.T) {
 	}
 }
 
+// TestWriteKeepsLabel looks at what is asked of chcon, as most machines have no
+// SELinux: that the new file gets the old one's label before it is in its place.
+func TestWriteKeepsLabel(t *testing.T) {
+	h, root := tampered(t, "chcon", `for last; do :; done; [ "$(cat -- "$last")" = new ] && echo "$1" >>"$CERTBOOK_ROOT/seen"`)
+	require.NoError(t, os.WriteFile(root+"/f", []byte("old"), 0o640))
+	require.NoError(t, h.WriteFile(t.Context(), "/f", []byte("new"), engine.FileOptions{}))
+	seen, err := os.ReadFile(root + "/seen")
+	require.NoError(t, err)
+	require.Equal(t, "--reference="+root+"/f\n", string(seen))
+}
+
 func TestRelativeRoot(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)
