@@ -87,6 +87,9 @@ func (s *session) rollback(ctx context.Context, name string, force bool, output,
 	if err != nil {
 		return err
 	}
+	if s.invocation, err = s.docs.invocation("rollback"); err != nil {
+		return err
+	}
 	s.undoes = old.ID
 	return s.runLoaded(ctx, l, nil, output, runDir)
 }
