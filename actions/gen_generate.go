@@ -67,7 +67,7 @@ func (a *GenKubeconfig) scratch(ctx context.Context, h engine.Host, layout kube.
 
 func (a *GenKubeconfig) configuration(ctx context.Context, h engine.Host, layout kube.Layout, version kube.Version) ([]byte, error) {
 	if a.Config == "" {
-		data, err := diskConfig(layout, version)
+		data, err := diskConfig(layout, version, a.Before)
 		if err != nil {
 			return nil, fmt.Errorf("no configuration for kubeadm can be made from what is on disk: %w; give one with config", err)
 		}

@@ -13,6 +13,7 @@ import (
 
 	"certbook/actions/kube"
 	"certbook/engine"
+	"certbook/schema"
 )
 
 // kubeadmTimeout bounds one kubeadm command; a black-holed load balancer makes
@@ -72,7 +73,7 @@ func (a *RenewCerts) onCopies(ctx context.Context, h engine.Host, layout kube.La
 	}
 	if output.Fallback && config == nil {
 		a.fellBack = true
-		if config, err = diskConfig(layout, version); err != nil {
+		if config, err = diskConfig(layout, version, a.Before); err != nil {
 			return fmt.Errorf("the cluster's configuration cannot be read, and none can be made from what is on disk: %w; give one with config", err)
 		}
 		if _, err = a.renewCopies(ctx, h, layout, version, config); err != nil {
@@ -112,15 +113,15 @@ func (a *RenewCerts) chooseConfig(ctx context.Context, h engine.Host, layout kub
 		return nil, nil
 	}
 	a.fellBack = true
-	config, err := diskConfig(layout, version)
+	config, err := diskConfig(layout, version, a.Before)
 	if err != nil {
 		return nil, fmt.Errorf("admin.conf is %s, so the cluster's configuration cannot be read, and none can be made from what is on disk: %w; give one with config", admin.State(now, 0), err)
 	}
 	return config, nil
 }
 
-func diskConfig(layout kube.Layout, version kube.Version) ([]byte, error) {
-	return kube.ClusterConfig(layout, version, kube.Inventory(layout, nil))
+func diskConfig(layout kube.Layout, version kube.Version, before schema.Duration) ([]byte, error) {
+	return kube.ClusterConfig(layout, version, kube.Inventory(layout, nil), before.Std())
 }
 
 // renewCopies makes fresh copies and lets kubeadm renew the targets in them.

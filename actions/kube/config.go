@@ -68,10 +68,10 @@ func ConfigAPIVersion(kubeadm Version) string {
 // validity, another directory, an etcd that is not there.
 //
 // The algorithm and validity are those of the certificates in found; a validity
-// of less than a day is taken for an accident and left to kubeadm. It is an
-// error when the cluster's version, the API server's address or the algorithm
+// that does not exceed least, so that what is renewed would be due again at once,
+// is taken for an accident and left to kubeadm. It is an error when the cluster's version, the API server's address or the algorithm
 // cannot be written down for this kubeadm.
-func ClusterConfig(l Layout, kubeadm Version, found []Found) ([]byte, error) {
+func ClusterConfig(l Layout, kubeadm Version, found []Found, least time.Duration) ([]byte, error) {
 	if err := kubeadm.Supported(); err != nil {
 		return nil, err
 	}
@@ -93,7 +93,7 @@ func ClusterConfig(l Layout, kubeadm Version, found []Found) ([]byte, error) {
 		return nil, err
 	}
 	if kubeadm.AtLeast(31) {
-		if d := validity(found); d >= 24*time.Hour {
+		if d := validity(found); d > max(least, 24*time.Hour) {
 			second.CertificateValidityPeriod = d.String()
 		}
 	}

@@ -16,7 +16,7 @@ import (
 func TestClusterConfig(t *testing.T) {
 	h := newHost(t)
 	l := Survey(h.files)
-	got, err := ClusterConfig(l, version(t, "v1.34.4"), Inventory(l, nil))
+	got, err := ClusterConfig(l, version(t, "v1.34.4"), Inventory(l, nil), 0)
 	require.NoError(t, err)
 	require.Equal(t, `apiVersion: kubeadm.k8s.io/v1beta4
 kind: InitConfiguration
@@ -35,6 +35,9 @@ controlPlaneEndpoint: 172.30.0.10:6443
 encryptionAlgorithm: ECDSA-P256
 certificateValidityPeriod: 8760h0m0s
 `, string(got))
+	got, err = ClusterConfig(l, version(t, "v1.34.4"), Inventory(l, nil), 366*24*time.Hour)
+	require.NoError(t, err)
+	require.NotContains(t, string(got), "certificateValidityPeriod", "what it makes would be due at once")
 }
 
 // at is a host of one version, with the algorithm of its keys changed at will.
@@ -51,7 +54,7 @@ func TestClusterConfigVersions(t *testing.T) {
 		"v1.19.16": "v1beta2", "v1.21.14": "v1beta2", "v1.22.0": "v1beta3", "v1.30.9": "v1beta3", "v1.31.0": "v1beta4", "v1.37.2": "v1beta4",
 	} {
 		_, l, found := at(t, v)
-		got, err := ClusterConfig(l, version(t, v), found)
+		got, err := ClusterConfig(l, version(t, v), found, 0)
 		require.NoError(t, err)
 		require.Equal(t, 2, strings.Count(string(got), "apiVersion: kubeadm.k8s.io/"+want+"\n"))
 		old := want != "v1beta4"
@@ -69,12 +72,12 @@ func TestClusterConfigOldKubeconfigs(t *testing.T) {
 	require.NoError(t, err)
 	const admin = "/etc/kubernetes/admin.conf"
 	h.put(admin, conf(l.Servers[admin], h.ca, sign(t, leaf(t, "kubernetes-admin"), &h.ca, key), Redacted))
-	got, err := ClusterConfig(l, version(t, "v1.19.16"), Inventory(l, h.files))
+	got, err := ClusterConfig(l, version(t, "v1.19.16"), Inventory(l, h.files), 0)
 	require.NoError(t, err)
 	require.Contains(t, string(got), "PublicKeysECDSA: true")
 
 	h.put("/etc/kubernetes/pki/apiserver.crt", sign(t, leaf(t, "kube-apiserver"), &h.ca, key).pem())
-	_, err = ClusterConfig(l, version(t, "v1.19.16"), Inventory(l, h.files))
+	_, err = ClusterConfig(l, version(t, "v1.19.16"), Inventory(l, h.files), 0)
 	require.ErrorContains(t, err, "a configuration can name one")
 }
 
@@ -84,7 +87,7 @@ func TestClusterConfigExternalEtcd(t *testing.T) {
 	h.put(api, bytes.ReplaceAll(h.data(api), []byte("https://127.0.0.1:2379"), []byte("https://10.0.0.1:2379,https://10.0.0.2:2379")))
 	h.drop("/etc/kubernetes/manifests/etcd.yaml")
 	l := Survey(h.files)
-	got, err := ClusterConfig(l, version(t, "v1.34.4"), Inventory(l, nil))
+	got, err := ClusterConfig(l, version(t, "v1.34.4"), Inventory(l, nil), 0)
 	require.NoError(t, err)
 	require.Contains(t, string(got), `etcd:
     external:
@@ -128,7 +131,7 @@ func TestClusterConfigValidity(t *testing.T) {
 					found = append(found, f)
 				}
 			}
-			got, err := ClusterConfig(l, version(t, "v1.34.4"), found)
+			got, err := ClusterConfig(l, version(t, "v1.34.4"), found, 0)
 			require.NoError(t, err)
 			require.NotContains(t, string(got), "controlPlaneEndpoint", "admin.conf leads to this node")
 			_, period, _ := strings.Cut(string(got), "certificateValidityPeriod: ")
@@ -139,30 +142,30 @@ func TestClusterConfigValidity(t *testing.T) {
 
 func TestClusterConfigRefuses(t *testing.T) {
 	h, l, found := at(t, "v1.34.4")
-	_, err := ClusterConfig(l, version(t, "v1.37.2"), found)
+	_, err := ClusterConfig(l, version(t, "v1.37.2"), found, 0)
 	require.ErrorContains(t, err, "does not fit a cluster of v1.34.4")
-	_, err = ClusterConfig(Survey(nil), version(t, "v1.34.4"), nil)
+	_, err = ClusterConfig(Survey(nil), version(t, "v1.34.4"), nil, 0)
 	require.ErrorContains(t, err, "no static pod kube-apiserver")
-	_, err = ClusterConfig(l, version(t, "v1.14.1"), found)
+	_, err = ClusterConfig(l, version(t, "v1.14.1"), found, 0)
 	require.ErrorContains(t, err, "does not renew kubeconfigs")
 
 	key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	require.NoError(t, err)
 	odd := sign(t, leaf(t, "kube-apiserver"), &h.ca, key)
 	h.put("/etc/kubernetes/pki/apiserver.crt", odd.pem())
-	_, err = ClusterConfig(Survey(h.files), version(t, "v1.34.4"), Inventory(Survey(h.files), nil))
+	_, err = ClusterConfig(Survey(h.files), version(t, "v1.34.4"), Inventory(Survey(h.files), nil), 0)
 	require.ErrorContains(t, err, "apiserver has a key of ECDSA-P384 and apiserver-etcd-client one of ECDSA-P256")
 
 	one := []Found{{Cert: Cert{Name: "apiserver", Renewable: true}}}
 	one[0].Chain = append(one[0].Chain, odd.cert)
 	_, l33, _ := at(t, "v1.33.1")
-	_, err = ClusterConfig(l33, version(t, "v1.33.1"), one)
+	_, err = ClusterConfig(l33, version(t, "v1.33.1"), one, 0)
 	require.ErrorContains(t, err, "which kubeadm v1.33.1 does not make")
-	got, err := ClusterConfig(l, version(t, "v1.34.4"), one)
+	got, err := ClusterConfig(l, version(t, "v1.34.4"), one, 0)
 	require.NoError(t, err)
 	require.Contains(t, string(got), "encryptionAlgorithm: ECDSA-P384\n")
 
 	_, l, found = at(t, "latest")
-	_, err = ClusterConfig(l, version(t, "v1.34.4"), found)
+	_, err = ClusterConfig(l, version(t, "v1.34.4"), found, 0)
 	require.ErrorContains(t, err, `"latest" is not a version`)
 }

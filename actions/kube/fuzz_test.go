@@ -110,7 +110,7 @@ func FuzzSurvey(f *testing.F) {
 		}
 		found := Inventory(l, nil)
 		for _, kubeadm := range []Version{{1, 19, 16, ""}, {1, 34, 4, ""}} {
-			out, err := ClusterConfig(l, kubeadm, found)
+			out, err := ClusterConfig(l, kubeadm, found, 0)
 			if err != nil {
 				continue
 			}

@@ -137,12 +137,12 @@ func TestEtcdOnly(t *testing.T) {
 		require.Contains(t, []string{"apiserver-etcd-client", "etcd-server", "etcd-peer", "etcd-healthcheck-client", "etcd-ca", "kubelet.conf", "kubelet-client", "kubelet-server"}, f.Name)
 		require.True(t, f.Optional || !f.Absent, f.Name)
 	}
-	got, err := ClusterConfig(l, version(t, "v1.34.4"), Inventory(l, nil))
+	got, err := ClusterConfig(l, version(t, "v1.34.4"), Inventory(l, nil), 0)
 	require.NoError(t, err)
 	require.Contains(t, string(got), "advertiseAddress: 172.30.0.11\n")
 	require.Contains(t, string(got), "kubernetesVersion: v1.34.4\n")
 	h.drop("/etc/kubernetes/manifests/etcd.yaml")
-	_, err = ClusterConfig(Survey(h.files), version(t, "v1.34.4"), nil)
+	_, err = ClusterConfig(Survey(h.files), version(t, "v1.34.4"), nil, 0)
 	require.ErrorContains(t, err, "etcd has no usable --advertise-client-urls")
 
 	h.drop("/etc/kubernetes/pki/etcd/server.crt")
