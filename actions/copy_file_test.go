@@ -167,6 +167,9 @@ func TestCopyFileLinksInHome(t *testing.T) {
 			a := copyOf("/etc/kubernetes/admin.conf", ".kube/config")
 			a.Users = []string{"root"}
 			if c.want == "" {
+				if os.Geteuid() != 0 && os.Getenv("CI") == "" {
+					t.Skip("the file is to belong to root: run this test as root")
+				}
 				carryOut(t, a, h)
 				require.Equal(t, "new", text(t, at("/root/work/config")))
 				return
