@@ -21,7 +21,8 @@ const (
 type remote struct {
 	clients []*ssh.Client // the jump hosts in order, then the machine
 	slots   chan struct{}
-	done    chan struct{}
+	done    chan struct{} // closed by close
+	gone    chan struct{} // closed when the connection is
 	tasks   sync.WaitGroup
 
 	mu   sync.Mutex
@@ -30,8 +31,9 @@ type remote struct {
 }
 
 func newRemote(clients []*ssh.Client, keepAlive time.Duration) *remote {
-	r := &remote{clients: clients, slots: make(chan struct{}, maxSessions), done: make(chan struct{})}
+	r := &remote{clients: clients, slots: make(chan struct{}, maxSessions), done: make(chan struct{}), gone: make(chan struct{})}
 	r.tasks.Go(func() {
+		defer close(r.gone)
 		if err := r.client().Wait(); err != nil {
 			r.lose(err)
 		}
@@ -106,7 +108,17 @@ func (r *remote) close() error {
 		r.lose(errors.New("the connection is closed"))
 		close(r.done)
 		r.hangUp()
-		r.tasks.Wait()
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			r.tasks.Wait()
+		}()
+		late := time.NewTimer(grace + 2*time.Second)
+		defer late.Stop()
+		select {
+		case <-ended:
+		case <-late.C: // see run
+		}
 	})
 	return nil
 }
@@ -116,8 +128,10 @@ type ending struct {
 	err  error
 }
 
-// run runs a program in a session of its own. When ctx ends it waits for the
-// session as long as ending the program may take, and then goes without it.
+// run runs a program in a session of its own. When ctx or the connection ends it
+// waits for the session as long as ending the program may take, and then goes
+// without it: a session that is opened at the moment in which the connection is
+// lost may wait for ever (in ssh's OpenChannel).
 func (r *remote) run(ctx context.Context, p process) (int, error) {
 	line, err := commandLine(p.argv)
 	if err != nil {
@@ -140,15 +154,19 @@ func (r *remote) run(ctx context.Context, p process) (int, error) {
 	case e := <-result:
 		return e.code, e.err
 	case <-ctx.Done():
+	case <-r.gone:
 	}
 	late := time.NewTimer(grace + 2*time.Second)
 	defer late.Stop()
 	select {
 	case e := <-result:
-		if e.err == nil {
-			return e.code, nil // its end may have come first
+		if e.err == nil || ctx.Err() == nil {
+			return e.code, e.err // its end may have come first
 		}
 	case <-late.C:
+	}
+	if ctx.Err() == nil {
+		return -1, fmt.Errorf("the connection was lost, and the command may still run: %w", r.why(errors.New("it was closed")))
 	}
 	return -1, context.Cause(ctx)
 }
