@@ -194,6 +194,7 @@ func (a *GenKubeconfig) point(ctx context.Context, h engine.Host, layout kube.La
 const pemScript = `set -eu
 mkdir -p -- "$(dirname -- "$2")"
 umask 077
+mkdir -p -- "$(dirname -- "$4")"
 value() { sed -n "s/^ *$1: //p" "$2" | head -n 1; }
 { value client-certificate-data "$1" | base64 -d; value client-key-data "$1" | base64 -d; } >"$2"
 sync -- "$2"
