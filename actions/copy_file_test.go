@@ -154,11 +154,11 @@ func TestCopyFileLinksInHome(t *testing.T) {
 		"file":      {"/root/.kube/config", "../../etc/cron.d/job", "/etc/cron.d/job"},
 		"directory": {"/root/.kube", "../etc/cron.d", "/etc/cron.d/config"},
 		"dangling":  {"/root/.kube", "/nowhere/at/all", "/nowhere/at/all/config"},
-		"inside":    {"/root/.kube/config", "../work/config", ""},
+		"inside":    {"/root/.kube/config", "../projects/config", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h, at := rooted(t)
-			for _, f := range []string{"/etc/cron.d/job", "/etc/cron.d/config", "/root/work/config"} {
+			for _, f := range []string{"/etc/cron.d/job", "/etc/cron.d/config", "/root/projects/config"} {
 				put(t, at(f), "old", 0o600)
 			}
 			put(t, at("/etc/kubernetes/admin.conf"), "new", 0o600)
@@ -171,7 +171,7 @@ func TestCopyFileLinksInHome(t *testing.T) {
 					t.Skip("the file is to belong to root: run this test as root")
 				}
 				carryOut(t, a, h)
-				require.Equal(t, "new", text(t, at("/root/work/config")))
+				require.Equal(t, "new", text(t, at("/root/projects/config")))
 				return
 			}
 			_, err := a.Check(t.Context(), h)

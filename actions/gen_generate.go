@@ -234,16 +234,19 @@ func (a *GenKubeconfig) installRotating(ctx context.Context, h engine.Host, layo
 	return a.point(ctx, h, layout)
 }
 
-// keepLink copies the link itself into the stash: the file that it leads to
-// stays where it is.
+// keepLink copies the link itself into the stash, and lists that it will be
+// another one: the file that it leads to stays where it is.
 func (a *GenKubeconfig) keepLink(ctx context.Context, h engine.Host, link string) error {
 	const script = `set -eu
 umask 077
-[ -L "$1" ] || [ -e "$1" ] || exit 0
-mkdir -p -- "$(dirname -- "$2")"
-if [ ! -L "$2" ] && [ ! -e "$2" ]; then
+mkdir -p -- "$(dirname -- "$2")" "$(dirname -- "$3")"
+list=$3 name=$4
+note() { printf '%s\t%s\tlink\t%s\n' "$(date +%s%N)" "$1" "$name" >>"$list"; }
+if [ ! -L "$1" ] && [ ! -e "$1" ]; then
+	note -
+elif [ ! -L "$2" ] && [ ! -e "$2" ]; then
 	cp -aT -- "$1" "$2"
-	if [ -L "$1" ]; then printf '%s\tlink\tlink\t%s\n' "$(date +%s%N)" "$4" >>"$3"; fi
+	if [ -L "$1" ]; then note link; else sum=$(sha256sum <"$1"); note "${sum%% *}"; fi
 fi`
 	argv := []string{"sh", "-c", script, "sh", h.Path(link), h.Path(path.Join(a.Stash, link)), h.Path(path.Join(a.Stash, engine.ReplacedList)), link}
 	_, err := h.Exec(ctx, engine.Command{Argv: argv})

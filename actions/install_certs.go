@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"path"
-	"slices"
 	"strings"
 
 	"certbook/actions/kube"
@@ -189,35 +188,16 @@ func (a *InstallCerts) prove(ctx context.Context, p engine.Probe) (engine.Result
 	if err != nil {
 		return engine.Result{}, err
 	}
-	found := kube.Inventory(layout, nil)
-	var keys []string
-	for _, t := range a.targets {
-		keys = append(keys, t.KeyPath)
-	}
-	public, err := p.PublicKeys(ctx, keys...)
-	if err != nil {
-		return engine.Result{}, err
-	}
 	out := Installation{}
 	res := engine.Result{}
-	for _, before := range a.targets {
-		after := find(found, before.Name)
-		findings := kube.Judge(before.Leaf(), after.Leaf(), chainOf(found, before.CA), public[before.KeyPath], now)
-		change := engine.Change{Subject: before.Name, Path: before.Path, Before: certificate(before), After: certificate(after)}
-		if kube.HasFatal(findings) {
-			change.From, change.To = explain(findings), "a proven certificate"
-			res.Changes = append(res.Changes, change)
-			continue
-		}
-		change.From, change.To = ends(before), ends(after)
-		res.Done = append(res.Done, change)
-		out.Installed = append(out.Installed, before.Name)
-		for _, f := range findings {
-			res.Warnings = append(res.Warnings, before.Name+": "+describeFinding(f))
-		}
+	list, err := judgeAll(ctx, p, layout, now, a.targets, "a proven certificate")
+	if err != nil {
+		return res, err
+	}
+	for _, j := range sortOut(list, &res) {
+		out.Installed = append(out.Installed, j.name)
 	}
 	res.Outputs = out
-	res.Warnings = slices.Compact(res.Warnings)
 	return res, nil
 }
 

@@ -236,42 +236,15 @@ func unreadableCA(ca kube.Found) string {
 
 // prove judges what is on disk now against what was there before.
 func (a *RenewCerts) prove(ctx context.Context, p engine.Probe, layout kube.Layout, now time.Time) (engine.Result, error) {
-	found := kube.Inventory(layout, nil)
 	out := Renewal{FellBack: a.fellBack, Outcomes: slices.Clone(a.passed)}
 	res := engine.Result{Warnings: slices.Clone(a.warnings)}
-	var keys []string
-	for _, t := range a.targets {
-		keys = append(keys, t.KeyPath)
-	}
-	public, err := p.PublicKeys(ctx, keys...)
+	list, err := judgeAll(ctx, p, layout, now, a.targets, "a proven renewal")
 	if err != nil {
 		return res, err
 	}
-	var texts []string
-	of := map[string][]string{} // the certificates that a warning is about
-	for _, before := range a.targets {
-		after := find(found, before.Name)
-		findings := kube.Judge(before.Leaf(), after.Leaf(), chainOf(found, before.CA), public[before.KeyPath], now)
-		change := engine.Change{Subject: before.Name, Path: before.Path, Before: certificate(before), After: certificate(after)}
-		if kube.HasFatal(findings) {
-			change.From, change.To = explain(findings), "a proven renewal"
-			res.Changes = append(res.Changes, change)
-			continue
-		}
-		change.From, change.To = ends(before), ends(after)
-		res.Done = append(res.Done, change)
-		out.Renewed = append(out.Renewed, before.Name)
-		out.Outcomes = append(out.Outcomes, outcomes(before.Name, findings)...)
-		for _, f := range findings {
-			text := describeFinding(f)
-			if of[text] == nil {
-				texts = append(texts, text)
-			}
-			of[text] = append(of[text], before.Name)
-		}
-	}
-	for _, text := range texts {
-		res.Warnings = append(res.Warnings, strings.Join(of[text], ", ")+": "+text)
+	for _, j := range sortOut(list, &res) {
+		out.Renewed = append(out.Renewed, j.name)
+		out.Outcomes = append(out.Outcomes, outcomes(j.name, j.findings)...)
 	}
 	res.Outputs = out
 	return res, nil

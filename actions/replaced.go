@@ -135,20 +135,21 @@ func behindLink(ctx context.Context, p engine.Probe, file string) (string, error
 	return sum, nil
 }
 
-// removeScript keeps file $1 as $2, notes that in list $3 at time $4 and
+// removeScript keeps file or link $1 as $2, notes that in list $3 as $4, and
 // removes it.
 const removeScript = `set -eu
 umask 077
 [ -e "$1" ] || [ -L "$1" ] || exit 0
 mkdir -p -- "$(dirname -- "$2")" "$(dirname -- "$3")"
-[ -e "$2" ] || cp -aT -- "$1" "$2"
-sum=$(sha256sum <"$1")
+[ -e "$2" ] || [ -L "$2" ] || cp -aT -- "$1" "$2"
+if [ -L "$1" ]; then sum=link; else sum=$(sha256sum <"$1"); fi
 printf '%s\t%s\t-\t%s\n' "$(date +%s%N)" "${sum%% *}" "$4" >>"$3"
 sync -- "$2" "$3" 2>/dev/null || sync
 rm -f -- "$1"`
 
 // linkScript keeps link $1 as $2, notes that in list $3, and puts the copy $5 of
-// another link in its place. $4 is its name in the list.
+// what was there before, a link or a file, in its place. $4 is its name in the
+// list.
 const linkScript = `set -eu
 umask 077
 if [ -L "$1" ] && [ ! -L "$2" ]; then
@@ -173,10 +174,10 @@ func bringBack(ctx context.Context, h engine.Host, files []replacedFile, keep *s
 		}
 		kept := h.Path(path.Join(keep.dir, f.path))
 		var argv []string
-		switch f.old {
-		case "-":
+		switch {
+		case f.old == "-":
 			argv = []string{"sh", "-c", removeScript, "sh", h.Path(f.path), kept, list, f.path}
-		case "link":
+		case f.old == "link" || f.new == "link":
 			argv = []string{"sh", "-c", linkScript, "sh", h.Path(f.path), kept, list, f.path, h.Path(f.saved)}
 		default:
 			together = append(together, engine.Copy{Src: f.saved, Dst: f.path})

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -41,9 +42,11 @@ func mortal() {
 // die runs a playbook until the point and returns the id of the run.
 func (m machine) die(t *testing.T, at int, points string, args ...string) string {
 	t.Helper()
-	all := append(append(append([]string{}, args...), m.flags...), "--yes", "--run-dir", m.dir)
+	all := append(slices.Clone(args), "--yes", "--run-dir", m.dir)
 	if args[0] == "run" {
-		all = append(all, idle("renew")...)
+		all = append(append(all, m.flags...), idle("renew")...)
+	} else {
+		all = append(all, m.flags[2:]...) // the log has --root or the inventory
 	}
 	cmd := exec.Command("certbook-mortal", all...) // TestMain has put it into PATH
 	cmd.Env = append(os.Environ(), fmt.Sprintf("CERTBOOK_TEST_DIES_AT=%d", at), "CERTBOOK_TEST_POINTS="+points)
@@ -181,11 +184,44 @@ func (m machine) cure(t *testing.T, id, cure string, old map[string]*x509.Certif
 	m.sound(t)
 	logs, err := filepath.Glob(filepath.Join(m.dir, "*", "audit.jsonl"))
 	require.NoError(t, err)
+	cut := 0
 	for _, log := range logs {
-		if filepath.Base(filepath.Dir(log)) != id {
-			code, _, _ := certbook(t, "audit", "verify", log)
-			require.Zero(t, code)
+		code, _, stderr := certbook(t, "audit", "verify", log)
+		if code != 0 {
+			require.Contains(t, stderr, "cut off")
+			cut++
 		}
 		requireNoSecrets(t, log, m.tree)
+	}
+	require.LessOrEqual(t, cut, 2)
+}
+
+// TestCrashTwice kills a resumed run as well, at the place where the first one
+// was killed and a little later.
+func TestCrashTwice(t *testing.T) {
+	fresh := due(t, "1.34.4")
+	names := points(t, local(t, fresh.Copy(t)))
+	at := slices.Index(names, "before localhost files") + 1
+	require.NotZero(t, at)
+	for _, second := range []int{4, at / 2, at} {
+		for _, cure := range []string{"resume", "rollback"} {
+			t.Run(fmt.Sprintf("%d, %s", second, cure), func(t *testing.T) {
+				m := local(t, fresh.Copy(t))
+				old, before := certificates(t, m.tree), snapshot(t, m.tree)
+				first := m.die(t, at, "", "run", "renew")
+				id := m.die(t, second, "", "resume", first)
+				require.NotEqual(t, first, id)
+				if cure == "resume" {
+					m.cure(t, id, cure, old, before)
+					return
+				}
+				if code, stderr := m.rollback(t, first); code != 0 {
+					require.Contains(t, stderr, "bring that back first: certbook rollback "+id)
+					code, stderr = m.rollback(t, id)
+					require.Zero(t, code, stderr)
+				}
+				m.cure(t, first, cure, old, before)
+			})
+		}
 	}
 }

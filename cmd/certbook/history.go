@@ -95,6 +95,18 @@ func (p *past) state() string {
 // changed returns the hosts on which the run had begun to change something.
 func (p *past) changed() []string { return slices.Sorted(maps.Keys(p.Changed)) }
 
+// unfinished returns the hosts on which the run had begun to change something in
+// a play that it did not finish there.
+func (p *past) unfinished() []string {
+	hosts := map[string]bool{}
+	for at := range p.intents {
+		if play, host := at[0], at[1]; !slices.Contains(p.Done[play], host) {
+			hosts[host] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(hosts))
+}
+
 // findPast finds a run by its id, its directory or its log; "" is the newest.
 func findPast(name, runDir string) (*past, error) {
 	var args []string

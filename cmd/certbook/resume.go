@@ -53,6 +53,10 @@ func (s *session) resume(ctx context.Context, name, output, runDir string) error
 	if err := old.resumable(); err != nil {
 		return err
 	}
+	chain, err := old.chain(runDir)
+	if err != nil {
+		return err
+	}
 	if err := old.again(&s.docs); err != nil {
 		return err
 	}
@@ -66,11 +70,34 @@ func (s *session) resume(ctx context.Context, name, output, runDir string) error
 		return err
 	}
 	fmt.Fprintf(s.std.err, "resuming run %s of %s: %s\n", oneLine(old.ID), oneLine(old.Origin.Playbook), oneLine(old.ended()))
-	if l.playbook, err = withRepair(l.playbook, old); err != nil {
+	if l.playbook, err = withRepair(l.playbook, chain); err != nil {
 		return err
 	}
+	done := map[string][]string{}
+	for _, p := range chain {
+		for play, hosts := range p.Done {
+			done[play] = append(done[play], hosts...)
+		}
+	}
 	s.invocation, s.resumes = in, old.ID
-	return s.runLoaded(ctx, l, old.Done, output, runDir)
+	return s.runLoaded(ctx, l, done, output, runDir)
+}
+
+// chain returns the run, the one that it resumed, and so on.
+func (p *past) chain(runDir string) ([]*past, error) {
+	chain := []*past{p}
+	for p.Origin.Resumes != "" {
+		before, err := findPast(p.Origin.Resumes, runDir)
+		if err != nil {
+			return nil, fmt.Errorf("run %s resumed another: %w", p.ID, err)
+		}
+		if slices.ContainsFunc(chain, func(c *past) bool { return c.ID == before.ID }) {
+			return nil, fmt.Errorf("the logs of run %s and run %s say that each resumed the other", p.ID, before.ID)
+		}
+		chain = append(chain, before)
+		p = before
+	}
+	return chain, nil
 }
 
 // resumable says why a run cannot be gone on with; nil is that it can.
@@ -110,26 +137,24 @@ func (s *session) unchanged(l *loaded, old *past) error {
 	return nil
 }
 
-// withRepair puts a play before all others that mends what the run has left
+// withRepair puts a play before all others that mends what the runs have left
 // behind.
-func withRepair(book *schema.Playbook, old *past) (*schema.Playbook, error) {
-	finished := old.Done
-	var hosts []string
-	for _, h := range old.changed() {
-		done := true
-		for _, play := range book.Plays {
-			done = done && slices.Contains(finished[play.Name.Value], h)
-		}
-		if !done {
-			hosts = append(hosts, h)
+func withRepair(book *schema.Playbook, runs []*past) (*schema.Playbook, error) {
+	var text strings.Builder
+	text.WriteString("version: 1\nname: resume\nplays:\n")
+	n := 0
+	for _, p := range runs {
+		if hosts := p.unfinished(); len(hosts) > 0 {
+			n++
+			// The name has the run in it: a play of that name that is done has mended that run.
+			fmt.Fprintf(&text, "- name: repair %[3]s\n  hosts: [%[2]s]\n  serial: all\n  on_failure: stop\n  steps:\n  - {id: resume_repair_%[1]d, action: repair-run, with: {run: %[3]q}}\n",
+				n, strings.Join(hosts, ", "), p.ID)
 		}
 	}
-	if len(hosts) == 0 {
+	if n == 0 {
 		return book, nil
 	}
-	text := fmt.Sprintf("version: 1\nname: resume\nplays:\n- name: repair\n  hosts: [%s]\n  serial: all\n  on_failure: stop\n  steps:\n  - {id: resume_repair, action: repair-run, with: {run: %q}}\n",
-		strings.Join(hosts, ", "), old.ID)
-	repair, err := schema.ParsePlaybook(&schema.Source{Name: "<resume>", Data: []byte(text)})
+	repair, err := schema.ParsePlaybook(&schema.Source{Name: "<resume>", Data: []byte(text.String())})
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"certbook/engine"
 	"certbook/schema"
 
 	"github.com/spf13/cobra"
@@ -65,6 +66,9 @@ func (s *session) rollback(ctx context.Context, name string, force bool, output,
 	case len(hosts) == 0:
 		return fmt.Errorf("run %s has changed nothing, there is nothing to bring back", old.ID)
 	}
+	if err := resumedBy(old, runDir); err != nil {
+		return err
+	}
 	if err := old.again(&s.docs); err != nil {
 		return err
 	}
@@ -92,6 +96,24 @@ func (s *session) rollback(ctx context.Context, name string, force bool, output,
 	}
 	s.undoes = old.ID
 	return s.runLoaded(ctx, l, nil, output, runDir)
+}
+
+// resumedBy refuses a run that another one has gone on with, before that one
+// was brought back.
+func resumedBy(old *past, runDir string) error {
+	list, _ := pasts(runDir) // a log that cannot be read says nothing of this run
+	undone := map[string]bool{}
+	for _, p := range list {
+		if p.Outcome == engine.OutcomeOK && !p.Finished.IsZero() {
+			undone[p.Origin.Undoes] = true
+		}
+	}
+	for _, p := range list {
+		if p.Origin.Resumes == old.ID && len(p.Changed) > 0 && !undone[p.ID] {
+			return fmt.Errorf("run %s was gone on with by run %s; bring that back first: certbook rollback %[2]s", old.ID, p.ID)
+		}
+	}
+	return nil
 }
 
 // limitTo returns the hosts that are both in --limit and in the list.

@@ -100,6 +100,38 @@ func relist(t *testing.T, list []byte, file string, content []byte) []byte {
 	return out
 }
 
+// TestRollbackKubelet brings the kubelet's certificate back, whether it was a
+// link, a file, or not there.
+func TestRollbackKubelet(t *testing.T) {
+	fresh := kubeadm.Layout(t, kubeadm.Options{Version: "1.34.4", KubeletEmbedded: true, Endpoint: "127.0.0.1:7"})
+	kubeadm.Reissue(t, fresh, []string{"kubelet.conf"}, time.Now().Add(-366*24*time.Hour), time.Now().Add(-24*time.Hour))
+	const current = "/var/lib/kubelet/pki/kubelet-client-current.pem"
+	for name, set := range map[string]func(*testing.T, kubeadm.Tree){
+		"link":      func(t *testing.T, tree kubeadm.Tree) { rotated(t, tree, pair(t, tree)) },
+		"not there": func(*testing.T, kubeadm.Tree) {},
+		"file": func(t *testing.T, tree kubeadm.Tree) {
+			require.NoError(t, os.WriteFile(tree.Path(current), pair(t, tree), 0o600))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := local(t, fresh.Copy(t))
+			require.NoError(t, os.MkdirAll(m.tree.Path(filepath.Dir(current)), 0o755)) // kubelet has made it
+			set(t, m.tree)
+			was := snapshot(t, m.tree)
+			code, _, stderr := m.run(t, "run", "renew")
+			require.Zero(t, code, stderr)
+			renewed := snapshot(t, m.tree)
+			require.NotEqual(t, was[current], renewed[current])
+			code, stderr = m.rollback(t, m.newest(t), "--force") // what comes back has ended
+			require.Zero(t, code, stderr)
+			require.Equal(t, was, snapshot(t, m.tree))
+			code, stderr = m.rollback(t, m.newest(t))
+			require.Zero(t, code, stderr)
+			require.Equal(t, renewed, snapshot(t, m.tree))
+		})
+	}
+}
+
 // TestRollbackThereAndBack undoes a run, and then that.
 func TestRollbackThereAndBack(t *testing.T) {
 	for how, connect := range map[string]func(*testing.T, kubeadm.Tree) machine{"local": local, "ssh": remote} {
