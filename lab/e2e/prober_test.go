@@ -130,6 +130,23 @@ func (p *prober) do(ctx context.Context, method, path, body string) error {
 	return nil
 }
 
+// more waits until so many further requests were answered, well or not.
+func (p *prober) more(t *testing.T, n int) {
+	t.Helper()
+	count := func() int {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return len(p.answers)
+	}
+	from := count()
+	eventually(t, time.Minute, func() error {
+		if got := count() - from; got < n {
+			return fmt.Errorf("%s: %d further answers, want %d", p.name, got, n)
+		}
+		return nil
+	})
+}
+
 // end stops the prober and waits for what is under way.
 func (p *prober) end() {
 	p.stop()

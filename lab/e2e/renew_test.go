@@ -56,7 +56,7 @@ done`)
 	all := len(restarted) == 4
 	r := succeeds(t, "--set", "kubeconfig_users=[ops]", "--set", fmt.Sprintf("restart_all=%v", all))
 	require.Less(t, r.took, lifetime-time.Minute, "the old certificates must outlast the run")
-	time.Sleep(3 * time.Second)
+	balanced.more(t, 3*rate) // also after it
 	balanced.end()
 	quorum.end()
 	for _, p := range direct {

@@ -44,9 +44,9 @@ plays:
 			balanced := probe(t, "balanced", lab.Balancer(), conf, time.Second/rate, false)
 			kept := probe(t, "kept", lab.Balancer(), conf, time.Second/rate, true)
 			direct := probe(t, "direct", lab.Nodes[1].Address+":6443", conf, time.Second/rate, false)
-			time.Sleep(3 * time.Second)
+			balanced.more(t, 3*rate) // before it
 			r := succeeds(t, book)
-			time.Sleep(5 * time.Second)
+			balanced.more(t, 5*rate) // and after it
 			for _, p := range []*prober{balanced, kept, direct} {
 				p.end()
 			}
