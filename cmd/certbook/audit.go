@@ -43,7 +43,7 @@ func auditFile(args []string, runDir string) (string, error) {
 			return candidate, nil
 		}
 	}
-	return "", usageError{fmt.Errorf("no log %q, and no run of that name in %s", name, runDir)}
+	return "", usageError{fmt.Errorf("no log %q, and no run of that name in %s; 'certbook runs' lists them", name, runDir)}
 }
 
 func auditShowCommand(std streams) *cobra.Command {
