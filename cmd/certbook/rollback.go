@@ -98,19 +98,23 @@ func (s *session) rollback(ctx context.Context, name string, force bool, output,
 	return s.runLoaded(ctx, l, nil, output, runDir)
 }
 
-// resumedBy refuses a run that another one has gone on with, before that one
-// was brought back.
+// resumedBy refuses a run that another one has gone on with on the same hosts,
+// before that one was brought back there.
 func resumedBy(old *past, runDir string) error {
-	list, _ := pasts(runDir) // a log that cannot be read says nothing of this run
-	undone := map[string]bool{}
+	list, _ := pasts(runDir)       // a log that cannot be read says nothing of this run
+	undone := map[[2]string]bool{} // run and host
 	for _, p := range list {
 		if p.Outcome == engine.OutcomeOK && !p.Finished.IsZero() {
-			undone[p.Origin.Undoes] = true
+			for _, h := range p.Hosts {
+				undone[[2]string{p.Origin.Undoes, h}] = true
+			}
 		}
 	}
 	for _, p := range list {
-		if p.Origin.Resumes == old.ID && len(p.Changed) > 0 && !undone[p.ID] {
-			return fmt.Errorf("run %s was gone on with by run %s; bring that back first: certbook rollback %[2]s", old.ID, p.ID)
+		for _, h := range p.changed() {
+			if p.Origin.Resumes == old.ID && old.Changed[h] && !undone[[2]string{p.ID, h}] {
+				return fmt.Errorf("run %s was gone on with on %s by run %s; bring that back first: certbook rollback %[3]s", old.ID, h, p.ID)
+			}
 		}
 	}
 	return nil
