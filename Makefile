@@ -33,7 +33,7 @@ lab-down: ## remove it
 	go run ./lab down
 
 faults: ## cut a renewal off at every point, and see what is left of it
-	FAULTS=all go test -count=1 -timeout 120m -v -run 'TestCrash|TestCut' ./cmd/certbook | grep -E '^ *--- (FAIL|SKIP)|crash points:|cuts:|^(ok|FAIL|PASS)'
+	@sh lab/faults.sh
 
 e2e: ## run the scenarios on the lab; RUN=TestName for one
 	go test -tags e2e -count=1 -timeout 60m -short -v $(if $(RUN),-run '$(RUN)') ./lab/e2e

@@ -36,6 +36,7 @@ type fakeNode struct {
 	facts      string            // what the preflight script prints
 	kubeadm    string            // version of kubeadm, "" when there is none
 	armed      bool              // the dead man's switch
+	vanishes   bool              // a container of somebody else's, while docker is asked
 	logs       map[string]string // by component, the end of what it has logged
 	did        []string          // what was stopped and moved, in order
 }
@@ -136,7 +137,7 @@ func (n *fakeNode) docker(_ context.Context, c engine.Command) (engine.Output, e
 	case "ps":
 		var ids strings.Builder
 		for _, one := range n.containers { // docker compares labels exactly
-			if slices.Contains(c.Argv, "label=io.kubernetes.container.name="+one.name) && one.namespace == "kube-system" {
+			if slices.Contains(c.Argv, "label=io.kubernetes.pod.namespace="+one.namespace) {
 				fmt.Fprintln(&ids, one.id)
 			}
 		}
@@ -159,6 +160,9 @@ func (n *fakeNode) docker(_ context.Context, c engine.Command) (engine.Output, e
 		}
 	}
 	out, err := json.Marshal(list)
+	if n.vanishes { // between the two commands
+		return engine.Output{Stdout: out, Stderr: []byte("Error: No such container: 0123456789ab"), Code: 1}, err
+	}
 	return engine.Output{Stdout: out}, err
 }
 

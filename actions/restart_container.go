@@ -97,6 +97,10 @@ func (a *RestartContainer) Check(ctx context.Context, p engine.Probe) (engine.Re
 		return engine.Result{}, err
 	}
 	out.Runtime, out.Tool = string(c.runtime.Kind), c.tool
+	running, err := a.list(ctx, p, c, layout)
+	if err != nil {
+		return engine.Result{}, err
+	}
 	res := engine.Result{Outputs: out}
 	for _, component := range a.Components {
 		m, ok := layout.Pods.Component(component)
@@ -106,7 +110,7 @@ func (a *RestartContainer) Check(ctx context.Context, p engine.Probe) (engine.Re
 			}
 			continue
 		}
-		change, done, err := a.judge(ctx, p, c, layout, m)
+		change, done, err := a.judge(ctx, p, c, layout, m, running)
 		if err != nil {
 			return res, fmt.Errorf("%s: %w", component, err)
 		}
@@ -116,30 +120,41 @@ func (a *RestartContainer) Check(ctx context.Context, p engine.Probe) (engine.Re
 			res.Done = append(res.Done, *done)
 		}
 	}
-	res.Warnings, err = a.others(ctx, p, c, layout)
-	return res, err
+	res.Warnings = a.others(layout, running)
+	return res, nil
+}
+
+// list returns what runs of all static pods of the host; nothing without a tool.
+func (a *RestartContainer) list(ctx context.Context, p engine.Probe, c containers, layout kube.Layout) (listing, error) {
+	if c.tool == "" {
+		return nil, nil
+	}
+	names := slices.Clone(a.Components)
+	for _, m := range layout.Pods.Manifests {
+		if !slices.Contains(names, m.Component) {
+			names = append(names, m.Component)
+		}
+	}
+	return c.list(ctx, p, names...)
 }
 
 // others warns of static pods of other components that hold an older kubeconfig,
 // as a load balancer does that asks the API server for its lease.
-func (a *RestartContainer) others(ctx context.Context, p engine.Probe, c containers, layout kube.Layout) ([]string, error) {
+func (a *RestartContainer) others(layout kube.Layout, running listing) []string {
 	var list []string
 	for _, m := range layout.Pods.Manifests {
-		if c.tool == "" || slices.Contains(a.Components, m.Component) || slices.Contains(kube.Components(), m.Component) || len(m.Reads()) == 0 {
+		if slices.Contains(a.Components, m.Component) || slices.Contains(kube.Components(), m.Component) || len(m.Reads()) == 0 {
 			continue
 		}
-		running, err := c.running(ctx, p, m.Component)
-		if err != nil {
-			return list, fmt.Errorf("%s: %w", m.Component, err)
-		}
-		if len(running) == 0 {
+		of := running.of(m.Component)
+		if len(of) == 0 {
 			continue
 		}
-		if older := a.older(layout, m, running[0].CreatedAt); older != "" {
+		if older := a.older(layout, m, of[0].CreatedAt); older != "" {
 			list = append(list, fmt.Sprintf("the static pod %s is %s and is not restarted: name it in components when it reads that only once", m.Component, older))
 		}
 	}
-	return list, nil
+	return list
 }
 
 // Apply implements engine.Applier.
@@ -164,7 +179,11 @@ func (a *RestartContainer) Apply(ctx context.Context, h engine.Host) error {
 	if layout, err = survey(ctx, h); err != nil { // with what came back
 		return err
 	}
-	if err := a.settle(ctx, h, c, layout); err != nil {
+	running, err := a.list(ctx, h, c, layout)
+	if err != nil {
+		return err
+	}
+	if err := a.settle(ctx, h, layout, running); err != nil {
 		return err
 	}
 	for _, component := range a.Components {
@@ -179,9 +198,11 @@ func (a *RestartContainer) Apply(ctx context.Context, h engine.Host) error {
 			}
 			continue
 		}
-		change, _, err := a.judge(ctx, h, c, layout, m)
+		change, _, err := a.judge(ctx, h, c, layout, m, running)
 		if err == nil && change != nil {
-			err = a.restart(ctx, h, c, layout, m)
+			if err = a.restart(ctx, h, c, layout, m); err == nil {
+				running, err = a.list(ctx, h, c, layout) // others may have ended meanwhile
+			}
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", component, err)
@@ -253,18 +274,19 @@ func (a *RestartContainer) drain(ctx context.Context, h engine.Host, c container
 	if !ok || !slices.Contains(a.Components, kube.APIServer) || c.tool == "" || a.Method == "manifest" {
 		return nil
 	}
-	change, _, err := a.judge(ctx, h, c, layout, m)
-	if err != nil || change == nil {
+	running, err := c.list(ctx, h, kube.APIServer)
+	if err != nil {
 		return err
 	}
-	running, err := c.running(ctx, h, kube.APIServer)
-	if err != nil || len(running) == 0 {
+	change, _, err := a.judge(ctx, h, c, layout, m, running)
+	of := running.of(kube.APIServer)
+	if err != nil || change == nil || len(of) == 0 {
 		return err
 	}
-	if err := c.stop(ctx, h, running[0].ID, a.grace(kube.APIServer)); err != nil {
+	if err := c.stop(ctx, h, of[0].ID, a.grace(kube.APIServer)); err != nil {
 		return err
 	}
-	a.restarted[kube.APIServer] = running[0].ID
+	a.restarted[kube.APIServer] = of[0].ID
 	a.drained = true
 	return nil
 }

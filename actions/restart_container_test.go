@@ -79,6 +79,7 @@ func TestRestartContainerRuntimes(t *testing.T) {
 		t.Run(endpoint, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				n := newNode(t, "crictl", "docker")
+				n.vanishes = true
 				n.Put("/var/lib/kubelet/config.yaml", []byte("kind: KubeletConfiguration\nstaticPodPath: /etc/kubernetes/manifests\ncontainerRuntimeEndpoint: "+endpoint+"\n"))
 				n.renewed("scheduler.conf", "pki/apiserver.crt")
 				res := carryOut(t, restart("auto"), n)

@@ -2,23 +2,19 @@ package actions
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"certbook/actions/kube"
 	"certbook/engine"
 )
 
-// judge says whether a component must be restarted, and otherwise proves that
-// it was.
-func (a *RestartContainer) judge(ctx context.Context, p engine.Probe, c containers, layout kube.Layout, m kube.Manifest) (change, done *engine.Change, err error) {
+// judge says whether a component must be restarted, by what runs of it, and
+// otherwise proves that it was.
+func (a *RestartContainer) judge(ctx context.Context, p engine.Probe, c containers, layout kube.Layout, m kube.Manifest, list listing) (change, done *engine.Change, err error) {
 	if c.tool == "" {
 		return a.judgeBlind(c, m.Component)
 	}
-	running, err := c.running(ctx, p, m.Component)
-	if err != nil {
-		return nil, nil, err
-	}
+	running := list.of(m.Component)
 	if len(running) == 0 {
 		return &engine.Change{Subject: m.Component, From: "not running", To: "running"}, nil, nil
 	}
@@ -93,17 +89,11 @@ const readsAgain = 10 * time.Second
 
 // settle waits until what reads a changed certificate by itself has done so, or
 // has had the time to.
-func (a *RestartContainer) settle(ctx context.Context, h engine.Host, c containers, layout kube.Layout) error {
+func (a *RestartContainer) settle(ctx context.Context, h engine.Host, layout kube.Layout, list listing) error {
 	for _, component := range a.Components {
 		m, ok := layout.Pods.Component(component)
-		if !ok || c.tool == "" {
-			continue
-		}
-		running, err := c.running(ctx, h, component)
-		if err != nil {
-			return fmt.Errorf("%s: %w", component, err)
-		}
-		if len(running) == 0 {
+		running := list.of(component)
+		if !ok || len(running) == 0 {
 			continue
 		}
 		started := running[0].CreatedAt

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"certbook/actions/kube"
@@ -61,87 +63,56 @@ func (c containers) missing() error {
 	return fmt.Errorf("%w: the kubelet uses %s (%s), but there is no %s; install it, or use method: manifest", errNoTool, c.runtime.Kind, c.runtime.From, want)
 }
 
+// A listing is the containers of the control plane that run on a host.
+type listing []kube.Container
+
+// of returns those of one component, the youngest first.
+func (l listing) of(component string) []kube.Container { return kube.Select(l, component) }
+
 // running returns a component's running containers, the youngest first.
 func (c containers) running(ctx context.Context, p engine.Probe, component string) ([]kube.Container, error) {
 	list, err := c.list(ctx, p, component)
-	if err != nil {
-		return nil, err
-	}
-	var out []kube.Container
-	for _, one := range kube.Select(list, component) {
-		if one.State == kube.Running {
-			out = append(out, one)
-		}
-	}
-	return out, nil
+	return list.of(component), err
 }
 
-func (c containers) list(ctx context.Context, p engine.Probe, component string) ([]kube.Container, error) {
+// list returns the running containers of components, and perhaps more: one
+// round trip, with docker two.
+func (c containers) list(ctx context.Context, p engine.Probe, components ...string) (listing, error) {
+	all, err := c.all(ctx, p, components)
+	return slices.DeleteFunc(all, func(one kube.Container) bool { return one.State != kube.Running }), err
+}
+
+func (c containers) all(ctx context.Context, p engine.Probe, components []string) ([]kube.Container, error) {
 	switch c.tool {
 	case "crictl":
-		out, err := p.Query(ctx, engine.Command{Argv: kube.CrictlPSArgv(c.runtime.Endpoint, false)})
+		out, err := p.Query(ctx, engine.Command{Argv: kube.CrictlPSArgv(c.runtime.Endpoint)})
 		if err != nil {
 			return nil, err
 		}
 		return kube.ParseCrictlPS(out.Stdout)
 	case "docker":
-		ids, err := c.ids(ctx, p, kube.DockerPSArgv(component, false))
+		out, err := p.Query(ctx, engine.Command{Argv: kube.DockerPSArgv()})
+		if err != nil {
+			return nil, err
+		}
+		ids, err := kube.ParseIDs(out.Stdout)
 		if err != nil || len(ids) == 0 {
 			return nil, err
 		}
-		out, err := p.Query(ctx, engine.Command{Argv: kube.DockerInspectArgv(ids...)})
-		if err != nil {
-			return nil, err
+		out, err = p.Query(ctx, engine.Command{Argv: kube.DockerInspectArgv(ids...)})
+		var exit *engine.ExitError
+		if gone := errors.As(err, &exit) && strings.Contains(exit.Stderr, "No such"); err != nil && !gone {
+			return nil, err // else one has ended meanwhile, and the others are told of
 		}
 		return kube.ParseDockerInspect(out.Stdout)
 	case "ctr":
-		return c.ctr(ctx, p, component)
+		out, err := p.Query(ctx, engine.Command{Argv: kube.CtrListArgv(c.runtime.Socket(), components...)})
+		if err != nil {
+			return nil, err
+		}
+		return kube.ParseCtrList(out.Stdout)
 	}
 	return nil, c.missing()
-}
-
-func (c containers) ids(ctx context.Context, p engine.Probe, argv []string) ([]string, error) {
-	out, err := p.Query(ctx, engine.Command{Argv: argv})
-	if err != nil {
-		return nil, err
-	}
-	return kube.ParseIDs(out.Stdout)
-}
-
-// ctr asks for the tasks first: a container without one has exited.
-func (c containers) ctr(ctx context.Context, p engine.Probe, component string) ([]kube.Container, error) {
-	ids, err := c.ids(ctx, p, kube.CtrListArgv(c.runtime.Socket(), component))
-	if err != nil {
-		return nil, err
-	}
-	tasks, err := p.Query(ctx, engine.Command{Argv: kube.CtrTasksArgv(c.runtime.Socket())})
-	if err != nil {
-		return nil, err
-	}
-	var list []kube.Container
-	for _, id := range ids {
-		list = append(list, kube.Container{ID: id})
-	}
-	if list, err = kube.WithTasks(list, tasks.Stdout); err != nil {
-		return nil, err
-	}
-	var out []kube.Container
-	for _, one := range list {
-		if one.State != kube.Running {
-			continue
-		}
-		info, err := p.Query(ctx, engine.Command{Argv: kube.CtrInfoArgv(c.runtime.Socket(), one.ID)})
-		if err != nil {
-			return nil, err
-		}
-		full, err := kube.ParseCtrInfo(info.Stdout)
-		if err != nil {
-			return nil, err
-		}
-		full.State, full.Pid = one.State, one.Pid
-		out = append(out, full)
-	}
-	return out, nil
 }
 
 // stop ends a container, with time to finish; kubelet then starts a new one.
@@ -177,8 +148,8 @@ func (c containers) stopTask(ctx context.Context, h engine.Host, id string, grac
 		if err != nil {
 			return false, "", err
 		}
-		list, err := kube.WithTasks([]kube.Container{{ID: id}}, tasks.Stdout)
-		return err == nil && list[0].State != kube.Running, "container " + id + " is still running", err
+		runs, err := kube.CtrRuns(id, tasks.Stdout)
+		return err == nil && !runs, "container " + id + " is still running", err
 	})
 	if err != nil && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
 		return kill("SIGKILL")

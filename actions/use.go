@@ -62,11 +62,7 @@ func served(ctx context.Context, p engine.Probe, layout kube.Layout, component s
 
 // held tells of the files that a component's process reads only at its start
 // whether it was started after they were written.
-func held(ctx context.Context, p engine.Probe, c containers, layout kube.Layout, m kube.Manifest, now time.Time) ([]Use, error) {
-	running, err := c.running(ctx, p, m.Component)
-	if err != nil {
-		return nil, err
-	}
+func held(ctx context.Context, p engine.Probe, running []kube.Container, layout kube.Layout, m kube.Manifest, now time.Time) ([]Use, error) {
 	if len(running) == 0 {
 		return []Use{{Component: m.Component, State: string(kube.NotProven), Reason: "it is not running"}}, nil
 	}

@@ -81,9 +81,13 @@ func (a *VerifyCerts) Check(ctx context.Context, p engine.Probe) (engine.Result,
 			res.Warnings = append(res.Warnings, "not proven that the processes are younger than their kubeconfigs: "+c.missing().Error())
 			manifests = nil
 		}
+		var running listing
+		if err == nil && len(manifests) > 0 {
+			running, err = c.list(ctx, p, a.Components...)
+		}
 		for i := 0; i < len(manifests) && err == nil; i++ {
 			var more []Use
-			more, err = held(ctx, p, c, layout, manifests[i], now)
+			more, err = held(ctx, p, running.of(manifests[i].Component), layout, manifests[i], now)
 			uses = append(uses, more...)
 		}
 		runtimeProblem = err

@@ -82,7 +82,8 @@ func (r *recorder) InstallAll(ctx context.Context, files []Copy, opt FileOptions
 }
 
 // written records files that were written, and what the list beside their old
-// versions says of them.
+// versions says of them. When the list cannot be read now the event has no
+// hashes; a rollback then has those on the host.
 func (r *recorder) written(ctx context.Context, opt FileOptions, err error, paths ...string) error {
 	var replaced []Replaced
 	if opt.Save != "" && err == nil {

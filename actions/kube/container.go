@@ -3,7 +3,6 @@ package kube
 import (
 	"cmp"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -116,20 +115,9 @@ func timestamp(s string) time.Time {
 	return t.UTC()
 }
 
-// CrictlPSArgv returns the command that lists the containers, with all the
-// exited ones as well.
-func CrictlPSArgv(endpoint string, all bool) []string {
-	argv := []string{"crictl", "--runtime-endpoint", endpoint, "ps", "-o", "json"}
-	if all {
-		argv = append(argv, "-a")
-	}
-	return argv
-}
-
-// CrictlInspectArgv returns the command that tells when a container started
-// and its process.
-func CrictlInspectArgv(endpoint, id string) []string {
-	return []string{"crictl", "--runtime-endpoint", endpoint, "inspect", "-o", "json", id}
+// CrictlPSArgv returns the command that lists the running containers.
+func CrictlPSArgv(endpoint string) []string {
+	return []string{"crictl", "--runtime-endpoint", endpoint, "ps", "-o", "json"}
 }
 
 // CrictlStopArgv returns the command that stops a container. Without a grace
@@ -182,37 +170,4 @@ func ParseCrictlPS(data []byte) ([]Container, error) {
 		out = append(out, one)
 	}
 	return out, nil
-}
-
-// ParseCrictlInspect reads the output of CrictlInspectArgv.
-func ParseCrictlInspect(data []byte) (Container, error) {
-	var detail struct {
-		Status struct {
-			ID       string `json:"id"`
-			Metadata struct {
-				Attempt int `json:"attempt"`
-			} `json:"metadata"`
-			State     string            `json:"state"`
-			CreatedAt string            `json:"createdAt"`
-			StartedAt string            `json:"startedAt"`
-			Labels    map[string]string `json:"labels"`
-		} `json:"status"`
-		Info struct {
-			Pid int `json:"pid"`
-		} `json:"info"`
-	}
-	if err := decode("crictl inspect", data, &detail); err != nil {
-		return Container{}, err
-	}
-	s := detail.Status
-	if s.ID == "" {
-		return Container{}, errors.New("crictl inspect: no container in it")
-	}
-	if err := identifier("crictl inspect", s.ID); err != nil {
-		return Container{}, err
-	}
-	c := labelled(s.Labels)
-	c.ID, c.State, c.Attempt, c.Pid = s.ID, crictlState(s.State), s.Metadata.Attempt, max(detail.Info.Pid, 0)
-	c.CreatedAt, c.StartedAt = timestamp(s.CreatedAt), timestamp(s.StartedAt)
-	return c, nil
 }

@@ -9,18 +9,10 @@ import (
 	"time"
 )
 
-// DockerPSArgv returns the command that lists the identifiers of the
-// containers in kube-system, with all the exited ones as well. Only those of
-// one component when it is not "".
-func DockerPSArgv(component string, all bool) []string {
-	argv := []string{"docker", "ps", "--quiet", "--no-trunc", "--filter", "label=" + labelNamespace + "=" + systemNamespace}
-	if component != "" {
-		argv = append(argv, "--filter", "label="+labelContainer+"="+component)
-	}
-	if all {
-		argv = append(argv, "--all")
-	}
-	return argv
+// DockerPSArgv returns the command that lists the identifiers of the running
+// containers in kube-system.
+func DockerPSArgv() []string {
+	return []string{"docker", "ps", "--quiet", "--no-trunc", "--filter", "label=" + labelNamespace + "=" + systemNamespace}
 }
 
 // DockerInspectArgv returns the command that describes containers.
@@ -104,16 +96,49 @@ func dockerState(s string) ContainerState {
 	return Unknown
 }
 
-// CtrListArgv returns the command that lists the identifiers of one
-// component's containers in containerd, running or not.
-func CtrListArgv(address, component string) []string {
-	filter := fmt.Sprintf("labels.%q==%s,labels.%q==%s", labelNamespace, systemNamespace, labelContainer, component)
-	return []string{"ctr", "--address", address, "-n", "k8s.io", "containers", "ls", "-q", filter}
+// ctrListScript prints the tasks, and after them what is known of each container
+// that a filter finds and that has one; a line of = and the identifier goes
+// before each. What ends meanwhile is left out.
+const ctrListScript = `set -uf
+ctr="ctr --address $1 -n k8s.io"
+shift
+tasks=$($ctr tasks ls) && ids=$($ctr containers ls -q "$@") || exit
+printf '%s\n' "$tasks"
+for id in $ids; do
+	case $tasks in *"$id"*) ;; *) continue ;; esac
+	if info=$($ctr containers info "$id"); then printf '=%s\n%s\n' "$id" "$info"; fi
+done`
+
+// CtrListArgv returns the command that lists the running containers of
+// components in containerd.
+func CtrListArgv(address string, components ...string) []string {
+	argv := []string{"sh", "-c", ctrListScript, "sh", address}
+	for _, c := range components {
+		argv = append(argv, fmt.Sprintf("labels.%q==%s,labels.%q==%s", labelNamespace, systemNamespace, labelContainer, c))
+	}
+	return argv
 }
 
-// CtrInfoArgv returns the command that describes one container.
-func CtrInfoArgv(address, id string) []string {
-	return []string{"ctr", "--address", address, "-n", "k8s.io", "containers", "info", id}
+// ParseCtrList reads the output of CtrListArgv.
+func ParseCtrList(data []byte) ([]Container, error) {
+	if len(data) > maxListing {
+		return nil, fmt.Errorf("ctr: too large: %d bytes", len(data))
+	}
+	var list []Container
+	tasks, rest, more := bytes.Cut(data, []byte("\n="))
+	for more {
+		if len(list) == maxListed {
+			return nil, fmt.Errorf("ctr: more than %d containers", maxListed)
+		}
+		_, info, _ := bytes.Cut(rest, []byte("\n")) // the identifier is in it as well
+		info, rest, more = bytes.Cut(info, []byte("\n="))
+		c, err := parseCtrInfo(info)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, c)
+	}
+	return withTasks(list, tasks)
 }
 
 // CtrTasksArgv returns the command that lists the running processes.
@@ -127,9 +152,9 @@ func CtrKillArgv(address, id, signal string) []string {
 	return []string{"ctr", "--address", address, "-n", "k8s.io", "tasks", "kill", "-s", signal, id}
 }
 
-// ParseCtrInfo reads the output of CtrInfoArgv. The state is unknown until
-// WithTasks adds it.
-func ParseCtrInfo(data []byte) (Container, error) {
+// parseCtrInfo reads what ctr containers info prints. The state is unknown until
+// withTasks adds it.
+func parseCtrInfo(data []byte) (Container, error) {
 	var info struct {
 		ID        string
 		Labels    map[string]string
@@ -156,9 +181,16 @@ func ParseCtrInfo(data []byte) (Container, error) {
 	return c, nil
 }
 
-// WithTasks adds what CtrTasksArgv printed: the process and the state. A
+// CtrRuns says whether a container still has a process, by what CtrTasksArgv
+// printed.
+func CtrRuns(id string, tasks []byte) (bool, error) {
+	list, err := withTasks([]Container{{ID: id}}, tasks)
+	return err == nil && list[0].State == Running, err
+}
+
+// withTasks adds what CtrTasksArgv printed: the process and the state. A
 // container without a task has exited.
-func WithTasks(containers []Container, tasks []byte) ([]Container, error) {
+func withTasks(containers []Container, tasks []byte) ([]Container, error) {
 	type task struct {
 		pid   int
 		state ContainerState

@@ -129,7 +129,7 @@ func FuzzSurvey(f *testing.F) {
 // bounded, and its identifiers can stand in a command.
 func FuzzContainers(f *testing.F) {
 	tasks := testdata(f, "runtime/ctr-tasks.txt")
-	for _, name := range []string{"crictl-ps.json", "crictl-inspect.json", "docker-inspect.json", "ctr-info.json"} {
+	for _, name := range []string{"crictl-ps.json", "docker-inspect.json", "ctr-info.json"} {
 		f.Add(testdata(f, "runtime/"+name), tasks)
 	}
 	f.Add([]byte("0123456789ab\nabcdefabcdef"), []byte("TASK PID STATUS\nx 99999999999999999999 RUNNING\nx -1 STOPPED\n"))
@@ -139,8 +139,9 @@ func FuzzContainers(f *testing.F) {
 		var all []Container
 		for _, parse := range []func([]byte) ([]Container, error){
 			ParseCrictlPS, ParseDockerInspect,
-			func(b []byte) ([]Container, error) { c, err := ParseCrictlInspect(b); return []Container{c}, err },
-			func(b []byte) ([]Container, error) { c, err := ParseCtrInfo(b); return []Container{c}, err },
+			func(b []byte) ([]Container, error) {
+				return ParseCtrList(slices.Concat(tasks, []byte("\n=0\n"), b))
+			},
 		} {
 			if list, err := parse(data); err == nil {
 				all = append(all, list...)
@@ -171,7 +172,7 @@ func FuzzContainers(f *testing.F) {
 				t.Fatalf("%+v was taken for etcd", c)
 			}
 		}
-		with, err := WithTasks(all, tasks)
+		with, err := withTasks(all, tasks)
 		if err != nil {
 			return
 		}

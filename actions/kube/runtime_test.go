@@ -1,6 +1,9 @@
 package kube
 
 import (
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -64,13 +67,6 @@ func TestCrictl(t *testing.T) {
 	require.Equal(t, Exited, got[1].State)
 	require.Empty(t, Select(all, "kube"))
 
-	c, err := ParseCrictlInspect(testdata(t, "runtime/crictl-inspect.json"))
-	require.NoError(t, err)
-	require.Equal(t, 4711, c.Pid)
-	require.Equal(t, noon.Add(1500*time.Millisecond), c.StartedAt)
-	require.Equal(t, got[0].ID, c.ID)
-	require.True(t, c.Static())
-
 	for _, bad := range []string{"", "{", "[]", `{"containers": 3}`} {
 		_, err := ParseCrictlPS([]byte(bad))
 		require.ErrorContains(t, err, "crictl ps: not the expected JSON", bad)
@@ -78,8 +74,6 @@ func TestCrictl(t *testing.T) {
 	none, err := ParseCrictlPS([]byte(`{"containers":[]}`))
 	require.NoError(t, err)
 	require.Empty(t, none)
-	_, err = ParseCrictlInspect([]byte("{}"))
-	require.ErrorContains(t, err, "no container")
 	_, err = ParseCrictlPS(make([]byte, maxListing+1))
 	require.ErrorContains(t, err, "too large")
 }
@@ -115,40 +109,85 @@ func TestDocker(t *testing.T) {
 	require.ErrorContains(t, err, `"Cannot" is not an identifier`)
 }
 
+// TestCtr lists what runs: the tasks, and what is known of each of them.
 func TestCtr(t *testing.T) {
-	c, err := ParseCtrInfo(testdata(t, "runtime/ctr-info.json"))
+	info, tasks := string(testdata(t, "runtime/ctr-info.json")), string(testdata(t, "runtime/ctr-tasks.txt"))
+	c, err := parseCtrInfo([]byte(info))
 	require.NoError(t, err)
-	require.Equal(t, Scheduler, c.Name)
-	gone := c
-	gone.ID = "0000"
-	got, err := WithTasks([]Container{c, gone}, testdata(t, "runtime/ctr-tasks.txt"))
+	require.Equal(t, Unknown, c.State)
+	gone := strings.Replace(info, c.ID, strings.Repeat("0", 64), 1)
+	got, err := ParseCtrList([]byte(tasks + "\n=" + c.ID + "\n" + info + "\n=0\n" + gone + "\n"))
 	require.NoError(t, err)
+	require.Len(t, got, 2)
+	require.Equal(t, Scheduler, got[0].Name)
 	require.Equal(t, 4711, got[0].Pid)
 	require.Equal(t, Running, got[0].State)
-	require.Equal(t, Exited, got[1].State)
-	require.Equal(t, Unknown, c.State, "the argument is as before")
-	_, err = WithTasks(nil, []byte("ctr: failed to dial"))
+	require.Equal(t, Exited, got[1].State, "it has no task")
+	require.Equal(t, got[:1], Select(got[:1], Scheduler))
+
+	none, err := ParseCtrList([]byte(tasks))
+	require.NoError(t, err)
+	require.Empty(t, none)
+	_, err = ParseCtrList([]byte("ctr: failed to dial"))
 	require.ErrorContains(t, err, "no table")
-	_, err = ParseCtrInfo([]byte("ctr: not found"))
+	_, err = ParseCtrList([]byte(tasks + "\n=0\nctr: not found\n"))
 	require.ErrorContains(t, err, "not the expected JSON")
-	sandbox := []byte(strings.Replace(string(testdata(t, "runtime/ctr-info.json")), `"io.cri-containerd.kind": "container"`, `"io.cri-containerd.kind": "sandbox"`, 1))
-	s, err := ParseCtrInfo(sandbox)
+	_, err = ParseCtrList(make([]byte, maxListing+1))
+	require.ErrorContains(t, err, "too large")
+	s, err := parseCtrInfo([]byte(strings.Replace(info, `"io.cri-containerd.kind": "container"`, `"io.cri-containerd.kind": "sandbox"`, 1)))
 	require.NoError(t, err)
 	require.Empty(t, Select([]Container{s}, Scheduler))
+
+	runs, err := CtrRuns(c.ID, []byte(tasks))
+	require.NoError(t, err)
+	require.True(t, runs)
+	runs, err = CtrRuns("0000", []byte(tasks))
+	require.NoError(t, err)
+	require.False(t, runs)
+}
+
+// TestCtrListScript runs the script with a ctr that knows two containers, of
+// which one has ended, and one that vanishes when it is asked for.
+func TestCtrListScript(t *testing.T) {
+	dir := t.TempDir()
+	info, err := filepath.Abs("testdata/runtime/ctr-info.json")
+	require.NoError(t, err)
+	c, err := parseCtrInfo(testdata(t, "runtime/ctr-info.json"))
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "ctr"), []byte(`#!/bin/sh
+echo "$*" >>"`+dir+`/asked"
+case $5 in
+tasks) printf 'TASK PID STATUS\n%s 4711 RUNNING\nfeed 12 RUNNING\n' `+c.ID+` ;;
+containers) case $6 in ls) printf '%s\ndead\nfeed\n' `+c.ID+` ;; info) [ "$7" != feed ] && cat "`+info+`" ;; esac ;;
+esac
+`), 0o755))
+	argv := CtrListArgv("/run/c.sock", Etcd, Scheduler)
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"))
+	out, err := cmd.Output()
+	require.NoError(t, err)
+	got, err := ParseCtrList(out)
+	require.NoError(t, err)
+	require.Len(t, got, 1)
+	require.Equal(t, c.ID, got[0].ID)
+	require.Equal(t, 4711, got[0].Pid)
+	asked, err := os.ReadFile(filepath.Join(dir, "asked"))
+	require.NoError(t, err)
+	const ctr = "--address /run/c.sock -n k8s.io "
+	require.Equal(t, ctr+"tasks ls\n"+
+		ctr+`containers ls -q labels."io.kubernetes.pod.namespace"==kube-system,labels."io.kubernetes.container.name"==etcd`+
+		` labels."io.kubernetes.pod.namespace"==kube-system,labels."io.kubernetes.container.name"==kube-scheduler`+"\n"+
+		ctr+"containers info "+c.ID+"\n"+ctr+"containers info feed\n", string(asked))
 }
 
 func TestRuntimeArgv(t *testing.T) {
 	line := func(argv []string) string { return strings.Join(argv, " ") }
 	const e = "unix:///run/containerd/containerd.sock"
-	require.Equal(t, "crictl --runtime-endpoint "+e+" ps -o json -a", line(CrictlPSArgv(e, true)))
-	require.Equal(t, "crictl --runtime-endpoint "+e+" ps -o json", line(CrictlPSArgv(e, false)))
+	require.Equal(t, "crictl --runtime-endpoint "+e+" ps -o json", line(CrictlPSArgv(e)))
 	require.Equal(t, "crictl --runtime-endpoint "+e+" stop -t 30 abc", line(CrictlStopArgv(e, "abc", 30*time.Second)))
-	require.Equal(t, "crictl --runtime-endpoint "+e+" inspect -o json abc", line(CrictlInspectArgv(e, "abc")))
-	require.Equal(t, "docker ps --quiet --no-trunc --filter label=io.kubernetes.pod.namespace=kube-system --filter label=io.kubernetes.container.name=etcd --all", line(DockerPSArgv(Etcd, true)))
+	require.Equal(t, "docker ps --quiet --no-trunc --filter label=io.kubernetes.pod.namespace=kube-system", line(DockerPSArgv()))
 	require.Equal(t, "docker stop -t 0 abc", line(DockerStopArgv("abc", -time.Second)))
 	require.Equal(t, "docker inspect --type container a b", line(DockerInspectArgv("a", "b")))
-	require.Equal(t, `ctr --address /run/c.sock -n k8s.io containers ls -q labels."io.kubernetes.pod.namespace"==kube-system,labels."io.kubernetes.container.name"==etcd`, line(CtrListArgv("/run/c.sock", Etcd)))
 	require.Equal(t, "ctr --address /run/c.sock -n k8s.io tasks ls", line(CtrTasksArgv("/run/c.sock")))
 	require.Equal(t, "ctr --address /run/c.sock -n k8s.io tasks kill -s SIGTERM abc", line(CtrKillArgv("/run/c.sock", "abc", "SIGTERM")))
-	require.Equal(t, "ctr --address /run/c.sock -n k8s.io containers info abc", line(CtrInfoArgv("/run/c.sock", "abc")))
 }

@@ -118,18 +118,13 @@ func TestCrash(t *testing.T) {
 	for how, connect := range map[string]func(*testing.T, kubeadm.Tree) machine{"local": local, "ssh": remote} {
 		t.Run(how, func(t *testing.T) {
 			names := points(t, connect(t, fresh.Copy(t)))
-			tried, survived := 0, 0
 			for _, at := range sample(len(names)) {
 				for _, cure := range []string{"resume", "rollback"} {
-					tried++
-					if t.Run(fmt.Sprintf("%03d %s, %s", at, names[at-1], cure), func(t *testing.T) {
+					t.Run(fmt.Sprintf("%03d %s, %s", at, names[at-1], cure), func(t *testing.T) {
 						survive(t, connect(t, fresh.Copy(t)), at, cure)
-					}) {
-						survived++
-					}
+					})
 				}
 			}
-			t.Logf("crash points: %d, survived: %d", tried, survived)
 		})
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"certbook/lab/kubeadm"
 
@@ -23,7 +24,8 @@ type cutter struct {
 	to string
 
 	mu    sync.Mutex
-	left  int // bytes; negative when everything passes
+	left  int           // bytes; negative when everything passes
+	pause time.Duration // instead of the cut, once
 	seen  int
 	conns []net.Conn
 }
@@ -79,6 +81,10 @@ func (w counted) Write(p []byte) (int, error) {
 	w.c.mu.Lock()
 	w.c.seen += len(p)
 	n := len(p)
+	if w.c.left >= 0 && n > w.c.left && w.c.pause > 0 {
+		time.Sleep(w.c.pause) // with the lock: nothing passes either way
+		w.c.left, w.c.pause = -1, 0
+	}
 	if w.c.left >= 0 {
 		n = min(n, w.c.left)
 		w.c.left -= n
@@ -137,28 +143,29 @@ func behind(t *testing.T, m machine) (machine, *cutter) {
 // before.
 func TestCut(t *testing.T) {
 	fresh := due(t, "1.34.4")
-	m, c := behind(t, remote(t, fresh.Copy(t)))
-	code, _, stderr := m.run(t, "run", "renew")
-	require.Zero(t, code, stderr)
-	c.mu.Lock()
-	total := c.seen
-	c.mu.Unlock()
-	require.Greater(t, total, 100_000)
+	total := traffic(t, fresh)
 	pieces := 3
 	if os.Getenv("FAULTS") == "all" {
 		pieces = 40
 	}
-	tried, survived := 0, 0
 	for i := 1; i <= pieces; i++ {
 		for _, cure := range []string{"resume", "rollback"} {
 			at := total*i/(pieces+1) + i
-			tried++
-			if t.Run(fmt.Sprintf("%d bytes, %s", at, cure), func(t *testing.T) { cutAt(t, fresh, at, cure) }) {
-				survived++
-			}
+			t.Run(fmt.Sprintf("%d bytes, %s", at, cure), func(t *testing.T) { cutAt(t, fresh, at, cure) })
 		}
 	}
-	t.Logf("cuts: %d, survived: %d", tried, survived)
+}
+
+// traffic returns the bytes that a renewal sends and receives.
+func traffic(t *testing.T, fresh kubeadm.Tree) int {
+	t.Helper()
+	m, c := behind(t, remote(t, fresh.Copy(t)))
+	code, _, stderr := m.run(t, "run", "renew")
+	require.Zero(t, code, stderr)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	require.Greater(t, c.seen, 100_000)
+	return c.seen
 }
 
 func cutAt(t *testing.T, fresh kubeadm.Tree, at int, cure string) {
@@ -172,4 +179,49 @@ func cutAt(t *testing.T, fresh kubeadm.Tree, at int, cure string) {
 	require.Len(t, runs, 1)
 	c.after(-1)
 	m.cure(t, filepath.Base(runs[0]), cure, old, before)
+}
+
+// TestPause keeps everything from a host back for a while, as when a node is
+// paused or its network stutters: a short pause does no harm; after a long one
+// the connection is given up, and what the host did meanwhile is cured.
+func TestPause(t *testing.T) {
+	fresh := due(t, "1.34.4")
+	total := traffic(t, fresh)
+	pause := func(t *testing.T, keepalive string, d time.Duration, at int) (m machine, code int, stderr string) {
+		m, c := behind(t, remote(t, fresh.Copy(t)))
+		text, err := os.ReadFile(m.flags[1])
+		require.NoError(t, err)
+		text = []byte(strings.Replace(string(text), "ssh: {", "ssh: {keepalive: "+keepalive+", ", 1))
+		require.NoError(t, os.WriteFile(m.flags[1], text, 0o600))
+		c.after(at)
+		c.mu.Lock()
+		c.pause = d
+		c.mu.Unlock()
+		code, _, stderr = m.run(t, "run", "renew")
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		require.Zero(t, c.pause, "there was a pause")
+		return m, code, stderr
+	}
+	long, keepalive, parts := 8*time.Second, "1s", []int{2}
+	if os.Getenv("FAULTS") == "all" {
+		long, keepalive, parts = time.Minute, "15s", []int{1, 2, 3} // 15s is the default
+	}
+	t.Run("short", func(t *testing.T) {
+		_, code, stderr := pause(t, "15s", 2*time.Second, total/2)
+		require.Zero(t, code, stderr)
+	})
+	for _, part := range parts {
+		for _, cure := range []string{"resume", "rollback"} {
+			t.Run(fmt.Sprintf("%d of 4, %s", part, cure), func(t *testing.T) {
+				old, before := certificates(t, fresh), snapshot(t, fresh)
+				m, code, stderr := pause(t, keepalive, long, total*part/4)
+				require.Contains(t, []int{1, 5}, code, stderr)
+				runs, err := filepath.Glob(filepath.Join(m.dir, "*"))
+				require.NoError(t, err)
+				require.Len(t, runs, 1)
+				m.cure(t, filepath.Base(runs[0]), cure, old, before)
+			})
+		}
+	}
 }

@@ -79,13 +79,19 @@ func local(t *testing.T, tree kubeadm.Tree) machine {
 // /var.
 func remote(t *testing.T, tree kubeadm.Tree) machine {
 	t.Helper()
+	return remoteFor(t, tree)
+}
+
+// remoteFor is remote into which these users may log in as well as root.
+func remoteFor(t *testing.T, tree kubeadm.Tree, users ...string) machine {
+	t.Helper()
 	binds := map[string]string{}
 	for _, dir := range []string{"/etc/kubernetes", "/var/lib/kubelet", "/var/lib/certbook", "/var/backups", "/run/certbook", "/usr/local/bin"} {
 		require.NoError(t, os.MkdirAll(tree.Path(dir), 0o755))
 		binds[dir] = tree.Path(dir)
 	}
 	copyFile(t, tree.Binary, tree.Path("/usr/local/bin/kubeadm"))
-	s := hosttest.SSHD(t, hosttest.SSHDOptions{Binds: binds})
+	s := hosttest.SSHD(t, hosttest.SSHDOptions{Binds: binds, Users: users})
 	inventory := filepath.Join(t.TempDir(), "inventory.yaml")
 	require.NoError(t, os.WriteFile(inventory, fmt.Appendf(nil, `version: 1
 ssh: {user: root, port: %d, identity: [%s], known_hosts: [%s]}

@@ -168,7 +168,10 @@ func (s *session) outcome(rep *engine.Report) error {
 		}
 		text = "interrupted"
 		if len(rep.Left) > 0 {
-			text += "; not done: " + strings.Join(rep.Left, ", ") + " (certbook resume goes on from here)"
+			text += "; not done: " + strings.Join(rep.Left, ", ")
+		}
+		if s.invocation != nil && s.undoes == "" {
+			text += " (certbook resume goes on from here)"
 		}
 		for _, name := range rep.Order {
 			if rep.Hosts[name].Outcome == engine.OutcomePartial {

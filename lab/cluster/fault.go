@@ -23,6 +23,12 @@ mv /etc/kubernetes/manifests/kube-scheduler.yaml /var/lib/certbook/parked/died/e
 	}
 }
 
+// Unpause ends the fault "paused".
+func (l *Lab) Unpause(ctx context.Context, n Node) error {
+	_, err := l.docker.run(ctx, nil, "unpause", container(n.Host))
+	return err
+}
+
 // Fault switches a fault on in a node.
 func (l *Lab) Fault(ctx context.Context, name string, n Node) error {
 	script, ok := Faults()[name]
