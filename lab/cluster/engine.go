@@ -110,8 +110,15 @@ func (e *engine) answers(ctx context.Context) bool {
 	return false
 }
 
-// stop ends the lab's own engine, if it runs.
+// stop ends the lab's own engine, if it runs and nobody else has a container
+// in it.
 func (e *engine) stop(ctx context.Context) error {
+	if e.answers(ctx) && e.host == e.socket() {
+		others, err := e.run(ctx, nil, "ps", "-q")
+		if err != nil || len(fields(others)) > 0 {
+			return err
+		}
+	}
 	text, err := os.ReadFile(filepath.Join(e.dir, "pid"))
 	if err != nil {
 		return nil // it does not run
