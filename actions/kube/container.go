@@ -132,6 +132,11 @@ func CrictlInspectArgv(endpoint, id string) []string {
 	return []string{"crictl", "--runtime-endpoint", endpoint, "inspect", "-o", "json", id}
 }
 
+// CrictlExecArgv returns the command that runs a program in a container.
+func CrictlExecArgv(endpoint, id string, argv ...string) []string {
+	return append([]string{"crictl", "--runtime-endpoint", endpoint, "exec", id}, argv...)
+}
+
 // CrictlStopArgv returns the command that stops a container. Without a grace
 // period crictl kills at once.
 func CrictlStopArgv(endpoint, id string, grace time.Duration) []string {
