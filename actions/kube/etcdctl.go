@@ -115,6 +115,22 @@ func ParseEndpointHealth(data []byte, members []EtcdMember) error {
 	return nil
 }
 
+// Others returns what members there are beside the one of a name, those that are
+// healthy taken for connected. That there is a list shows that there is a leader.
+func Others(members []EtcdMember, name string) Quorum {
+	q := Quorum{HasLeader: true}
+	for _, m := range members {
+		if m.Learner {
+			continue
+		}
+		q.Members++
+		if m.Healthy && m.Name != name {
+			q.Connected++
+		}
+	}
+	return q
+}
+
 // first decodes the JSON document that data begins with; crictl appends what was
 // said on standard error.
 func first(what string, data []byte, into any) error {
