@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -42,7 +43,8 @@ the API server of every master answers /readyz, asked from here at its own
 address;
 
 the leases of kube-controller-manager and kube-scheduler are fresh: renewed
-lately, or renewed between two looks.
+lately, or renewed between two looks. A stale one is a warning where this host's
+component holds an older certificate than is on disk: a restart mends that.
 
 The masters and the leases are asked of this host's API server, with kubectl and
 admin.conf. What cannot be asked is a warning; all that is wrong is named at
@@ -70,7 +72,7 @@ func (a *HealthGate) Check(ctx context.Context, p engine.Probe) (engine.Result, 
 	}
 	res := engine.Result{Outputs: g.out, Warnings: g.warnings}
 	if len(g.problems) > 0 {
-		return res, errors.New(strings.Join(g.problems, "; ") + "; mend that first; where certificates have expired on several masters, 'certbook run recover' does")
+		return res, errors.New(strings.Join(g.problems, "; ") + "; mend that first; where certificates have expired on one master, renew that one first (--limit), and on several 'certbook run recover'")
 	}
 	return res, nil
 }
@@ -171,15 +173,33 @@ func (g *gate) cluster(ctx context.Context, p engine.Probe, a *HealthGate) error
 	for _, component := range []string{kube.ControllerManager, kube.Scheduler} {
 		m, _ := g.layout.Pods.Component(component)
 		if m.Args.Value("leader-elect") != "false" {
-			a.lease(g, leases, cmp.Or(m.Args.Value("leader-elect-resource-name"), component), now)
+			name := cmp.Or(m.Args.Value("leader-elect-resource-name"), component)
+			if stale := a.lease(g, leases, name, now); stale != "" && g.outdated(ctx, p, m, now) {
+				g.warn("%s; the one on this host holds an older certificate than is on disk, and is restarted for that", stale)
+			} else if stale != "" {
+				g.problem("%s", stale)
+			}
 		}
 	}
 	return nil
 }
 
-// lease judges one lease. A clock that is wrong does not make it stale when it
-// is renewed between two looks.
-func (a *HealthGate) lease(g *gate, leases []kube.Lease, name string, now time.Time) {
+// outdated says whether a component of this host is to be restarted as it holds
+// an older certificate. When that has ended the component does not lead.
+func (g *gate) outdated(ctx context.Context, p engine.Probe, m kube.Manifest, now time.Time) bool {
+	c, err := findRuntime(ctx, p, g.layout)
+	if err != nil || m.Component == "" {
+		return false
+	}
+	uses, err := held(ctx, p, c, g.layout, m, now)
+	return err == nil && slices.ContainsFunc(uses, func(u Use) bool {
+		return u.State == string(kube.Stale) || u.State == string(kube.Refused)
+	})
+}
+
+// lease says in what way a lease is stale, "" when it is not. A clock that is
+// wrong does not make it stale when it is renewed between two looks.
+func (a *HealthGate) lease(g *gate, leases []kube.Lease, name string, now time.Time) string {
 	for _, l := range leases {
 		if l.Name != name || l.Renewed.IsZero() {
 			continue
@@ -193,10 +213,11 @@ func (a *HealthGate) lease(g *gate, leases []kube.Lease, name string, now time.T
 		}
 		age := now.Sub(l.Renewed)
 		if age.Abs() > a.MaxLeaseAge.Std() && (!looked || l.Renewed.Equal(before)) {
-			g.problem("nobody leads as %s: its lease, of %s, was last renewed at %s, %s ago by this host's clock",
+			return fmt.Sprintf("nobody leads as %s: its lease, of %s, was last renewed at %s, %s ago by this host's clock",
 				name, l.Holder, l.Renewed.UTC().Format(time.RFC3339), age.Round(time.Second))
 		}
-		return
+		return ""
 	}
 	g.warn("there is no lease kube-system/%s, so that nothing is known of who leads", name)
+	return ""
 }

@@ -109,7 +109,7 @@ func TestHealthGate(t *testing.T) {
 			n.etcdctl = nil
 			n.answers(healthURLs["etcd"], 503, `{"health":"false","reason":"RAFT NO LEADER"}`)
 			n.answers(metrics, 200, strings.Replace(peers(3, 0), "has_leader 1", "has_leader 0", 1))
-		}, []string{`etcd's member on this host is not healthy: http://127.0.0.1:2381/health: status 503: {"health":"false","reason":"RAFT NO LEADER"}`, "etcd has no leader: too few of its 3 members are up", "'certbook run recover' does"}, nil, Health{}},
+		}, []string{`etcd's member on this host is not healthy: http://127.0.0.1:2381/health: status 503: {"health":"false","reason":"RAFT NO LEADER"}`, "etcd has no leader: too few of its 3 members are up", "'certbook run recover'"}, nil, Health{}},
 		"by the metrics": {func(n *fakeNode, _ time.Time) {
 			n.etcdctl = nil
 			n.answers(metrics, 200, peers(3, 2))
@@ -137,6 +137,14 @@ func TestHealthGate(t *testing.T) {
 		"the lease is old": {func(n *fakeNode, now time.Time) {
 			n.api[kube.LeasesPath] = leases(now.Add(-90*time.Second), now)
 		}, []string{"nobody leads as kube-controller-manager: its lease, of m2_1, was last renewed at ", ", 1m30s ago by this host's clock"}, nil, Health{}},
+		"nobody leads, as the old certificate has ended": {func(n *fakeNode, now time.Time) {
+			n.renewed("controller-manager.conf")
+			n.api[kube.LeasesPath] = leases(now.Add(-90*time.Second), now.Add(time.Minute))
+		}, nil, []string{"nobody leads as kube-controller-manager: its lease, of m2_1, was last renewed at "}, all},
+		"nobody leads, and another's is outdated": {func(n *fakeNode, now time.Time) {
+			n.renewed("scheduler.conf")
+			n.api[kube.LeasesPath] = leases(now.Add(-90*time.Second), now.Add(time.Minute))
+		}, []string{"nobody leads as kube-controller-manager: its lease"}, nil, Health{}},
 		"there is no lease": {func(n *fakeNode, _ time.Time) {
 			n.api[kube.LeasesPath] = `{"items":[]}`
 		}, nil, []string{"there is no lease kube-system/kube-controller-manager, so", "there is no lease kube-system/kube-scheduler, so"}, all},
