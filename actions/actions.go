@@ -32,6 +32,7 @@ func Registry(c Context) engine.Registry {
 		"confirm":           confirmSpec(c),
 		"copy-file":         copyFileSpec(),
 		"gen-kubeconfig":    genKubeconfigSpec(),
+		"health-gate":       healthGateSpec(),
 		"install-certs":     installCertsSpec(),
 		"preflight":         preflightSpec(c),
 		"renew-certs":       renewCertsSpec(),

@@ -11,6 +11,7 @@ import (
 type Assert struct {
 	That    bool   `yaml:"that" required:"true" doc:"what must be true, an expression: \"${steps.expiry.expired == 0}\""`
 	Message string `yaml:"message" default:"the assertion does not hold" doc:"what to say when it is not"`
+	Warning string `yaml:"warning" doc:"what a person should know when it is; nothing when empty"`
 }
 
 func assertSpec() engine.Spec {
@@ -32,6 +33,9 @@ var _ engine.Action = (*Assert)(nil)
 func (a *Assert) Check(context.Context, engine.Probe) (engine.Result, error) {
 	if !a.That {
 		return engine.Result{}, errors.New(a.Message)
+	}
+	if a.Warning != "" {
+		return engine.Result{Warnings: []string{a.Warning}}, nil
 	}
 	return engine.Result{}, nil
 }

@@ -1,6 +1,7 @@
 package actions
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -39,6 +40,9 @@ type fakeNode struct {
 	vanishes   bool              // a container of somebody else's, while docker is asked
 	logs       map[string]string // by component, the end of what it has logged
 	did        []string          // what was stopped and moved, in order
+	api        map[string]string // the API server's answers by path; an empty list for the others
+	noAPI      string            // why kubectl gets no answer
+	etcdctl    map[string]string // its answers in etcd's container, by subcommand; it fails for the others
 }
 
 // healthURLs are where the components of testdata answer.
@@ -98,6 +102,9 @@ func (n *fakeNode) shell(_ context.Context, c engine.Command) (engine.Output, er
 	if c.Argv[2] == preflightScript {
 		return engine.Output{Stdout: []byte(n.facts)}, nil
 	}
+	if c.Argv[2] == clusterScript {
+		return n.kubectl(c.Argv[6:])
+	}
 	if c.Argv[2] == lastLines {
 		return engine.Output{Stdout: []byte(n.logs[c.Argv[5]])}, nil
 	}
@@ -113,9 +120,42 @@ func (n *fakeNode) shell(_ context.Context, c engine.Command) (engine.Output, er
 	return engine.Output{Stdout: []byte("\n")}, nil
 }
 
+// kubectl answers the paths of clusterScript.
+func (n *fakeNode) kubectl(paths []string) (engine.Output, error) {
+	if n.noAPI != "" {
+		return engine.Output{Code: 1, Stderr: []byte(n.noAPI + "\n")}, nil
+	}
+	var out strings.Builder
+	for _, path := range paths {
+		fmt.Fprintln(&out, cmp.Or(n.api[path], `{"kind":"List","apiVersion":"v1","metadata":{"resourceVersion":"87"},"items":[]}`))
+	}
+	return engine.Output{Stdout: []byte(out.String())}, nil
+}
+
+// runEtcdctl is etcdctl in the container of etcd: it exits with 1 when a member is
+// not healthy.
+func (n *fakeNode) runEtcdctl(id string, argv []string) (engine.Output, error) {
+	i := slices.IndexFunc(n.containers, func(c container) bool { return c.id == id })
+	if i < 0 || n.containers[i].pod != "etcd-m1" || argv[0] != "etcdctl" {
+		return engine.Output{}, fmt.Errorf("no etcdctl in %s", id)
+	}
+	said, ok := n.etcdctl[strings.Join(argv[len(argv)-2:], " ")]
+	if !ok {
+		return engine.Output{Code: 1, Stderr: []byte("Error: context deadline exceeded\n")}, nil
+	}
+	out := engine.Output{Stdout: []byte(said)}
+	if strings.Contains(said, `"health":false`) {
+		out.Code, out.Stderr = 1, []byte("Error: unhealthy cluster\n")
+	}
+	return out, nil
+}
+
 func (n *fakeNode) crictl(_ context.Context, c engine.Command) (engine.Output, error) {
 	if c.Argv[3] == "stop" {
 		return engine.Output{}, n.stop(c.Argv[len(c.Argv)-1])
+	}
+	if c.Argv[3] == "exec" {
+		return n.runEtcdctl(c.Argv[4], c.Argv[5:])
 	}
 	var list []map[string]any
 	for _, c := range n.containers {
@@ -144,6 +184,8 @@ func (n *fakeNode) docker(_ context.Context, c engine.Command) (engine.Output, e
 		return engine.Output{Stdout: []byte(ids.String())}, nil
 	case "stop":
 		return engine.Output{}, n.stop(c.Argv[len(c.Argv)-1])
+	case "exec":
+		return n.runEtcdctl(c.Argv[2], c.Argv[3:])
 	}
 	var list []map[string]any
 	for _, one := range n.containers {

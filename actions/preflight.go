@@ -18,6 +18,7 @@ import (
 type Preflight struct {
 	MaxClockSkew schema.Duration `yaml:"max_clock_skew" default:"1m" doc:"how far the host's clock may be from the controller's"`
 	FreeMiB      int             `yaml:"free_mib" default:"100" doc:"free space that the file systems of paths must have, in MiB"`
+	FreeInodes   int             `yaml:"free_inodes" default:"1000" doc:"how many files more the file systems of paths must have room for; one that does not count is passed over"`
 	Paths        []string        `yaml:"paths" default:"[/etc/kubernetes, /var/lib]" doc:"paths whose file systems are looked at"`
 
 	now func() time.Time
@@ -42,10 +43,14 @@ func preflightSpec(c Context) engine.Spec {
 		Outputs: Readiness{},
 		Summary: "refuse to begin where renewal would fail half way",
 		Doc: `Checks that commands run as root, that kubeadm is there, knows how to renew and
-fits the cluster's version, that there is space, that the clock agrees with the
-controller's, that every private key (the CAs' included) belongs to its
-certificate, and that no second manifest of the same component lies in the
-manifests directory. Warns of other automation that renews certificates.
+fits the cluster's version, that no other kubeadm is running there, that there is
+space, that the clock agrees with the controller's, that every private key (the
+CAs' included) belongs to its certificate, and that no second manifest of the
+same component lies in the manifests directory.
+
+Warns of what else renews certificates: timers and cron tables that call kubeadm,
+or a script that does (kubespray's and KubeKey's by name), and, when the API
+server answers, kucero, ekco and Cluster API.
 
 It changes nothing. All problems are named at once.`,
 		Example: `- id: preflight
@@ -56,16 +61,59 @@ It changes nothing. All problems are named at once.`,
 
 var _ engine.Action = (*Preflight)(nil)
 
-// preflightScript prints facts line by line: the user, free MiB of each path's
-// file system, timers that renew certificates.
-const preflightScript = `echo "uid $(id -u)"
+// preflightScript prints facts line by line: the user; free MiB and inodes of
+// each path's file system; processes named kubeadm, not below a root directory
+// ($1) of its own; timers and cron tables that renew certificates, or start a
+// script that does. Words after $1 are the paths.
+const preflightScript = `root=${1%/}
+shift
+echo "uid $(id -u)"
+i=0
 for p; do
   d=$p
   while [ ! -e "$d" ] && [ "$d" != / ]; do d=$(dirname -- "$d"); done
-  df -Pm -- "$d" 2>/dev/null | awk 'NR==2 {print "free", $4}'
+  df -Pm -- "$d" 2>/dev/null | awk -v i=$i 'NR == 2 {print "free", i, $4}'
+  df -Pi -- "$d" 2>/dev/null | awk -v i=$i 'NR == 2 && $2 + 0 > 0 {print "inodes", i, $4}'
+  i=$((i + 1))
 done
-for t in k8s-certs-renew.timer kubeadm-renew-certs.timer; do
-  if systemctl is-enabled "$t" >/dev/null 2>&1; then echo "timer $t"; fi
+
+if [ -z "$root" ]; then
+  for d in /proc/[0-9]*; do
+    { read -r name <"$d/comm"; } 2>/dev/null || continue
+    if [ "$name" = kubeadm ]; then
+      echo "kubeadm ${d#/proc/} $({ tr '\0\n' '  ' <"$d/cmdline" | head -c 1024; } 2>/dev/null)"
+    fi
+  done
+fi
+
+text() { head -c 65536 -- "$1" 2>/dev/null | sed '/^[[:space:]]*#/d'; }
+renews() { text "$1" | awk '/kubeadm/ {k = 1} /renew/ {r = 1} END {exit !(k && r)}'; }
+look() {
+  if renews "$2"; then
+    printf 'renews %s\t%s\n' "$1" "${2#"$root"}"
+    return
+  fi
+  for w in $(text "$2" | grep -ao '/[A-Za-z0-9._/-]*' | head -n 50); do
+    if [ -f "$root$w" ] && renews "$root$w"; then
+      printf 'renews %s\t%s\n' "$1" "$w"
+      return
+    fi
+  done
+}
+for f in "$root"/etc/systemd/system/*.wants/*.timer "$root"/run/systemd/system/*.wants/*.timer; do
+  if [ ! -e "$f" ] && [ ! -L "$f" ]; then continue; fi
+  t=${f##*/}
+  u=$(sed -n 's/^Unit=//p' "$f" 2>/dev/null | tail -n 1)
+  for d in etc run usr/local/lib usr/lib lib; do
+    s=$root/$d/systemd/system/${u:-${t%.timer}.service}
+    if [ -f "$s" ]; then
+      look "$t" "$s"
+      break
+    fi
+  done
+done
+for f in "$root"/etc/crontab "$root"/etc/anacrontab "$root"/etc/cron.*/* "$root"/var/spool/cron/* "$root"/var/spool/cron/crontabs/*; do
+  if [ -f "$f" ]; then look "${f#"$root"}" "$f"; fi
 done
 exit 0`
 
@@ -89,6 +137,7 @@ func (a *Preflight) Check(ctx context.Context, p engine.Probe) (engine.Result, e
 	if err := a.clock(ctx, p, &out, problem); err != nil {
 		return res, err
 	}
+	a.renewals(ctx, p, layout, &res)
 	a.versions(ctx, p, layout, &out, problem)
 	if err := a.keys(ctx, p, layout, problem); err != nil {
 		return res, err
@@ -111,9 +160,11 @@ func (a *Preflight) Check(ctx context.Context, p engine.Probe) (engine.Result, e
 	return res, nil
 }
 
-// machine looks at the user, the free space and the timers.
+// machine looks at the user, the free space, and what else works on
+// certificates there.
 func (a *Preflight) machine(ctx context.Context, p engine.Probe, problem func(string, ...any), res *engine.Result) error {
-	argv := []string{"sh", "-c", preflightScript, "sh"}
+	root := p.Path("/")
+	argv := []string{"sh", "-c", preflightScript, "sh", root}
 	for _, dir := range a.Paths {
 		argv = append(argv, p.Path(dir))
 	}
@@ -121,25 +172,58 @@ func (a *Preflight) machine(ctx context.Context, p engine.Probe, problem func(st
 	if err != nil {
 		return fmt.Errorf("preflight: %w", err)
 	}
-	disk := 0
+	running := 0
 	for line := range strings.Lines(string(facts.Stdout)) {
-		key, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		key, value, _ := strings.Cut(strings.TrimRight(line, "\n"), " ")
+		first, rest, _ := strings.Cut(value, " ")
 		switch key {
 		case "uid":
-			if value != "0" && p.Path("/") == "/" {
+			if value != "0" && root == "/" {
 				problem("commands run as user id %s; kubeadm needs root: log in as root or let the user use sudo", value)
 			}
 		case "free":
-			free, err := strconv.Atoi(value)
-			if err == nil && free < a.FreeMiB && disk < len(a.Paths) {
-				problem("%s has %d MiB free, want %d", a.Paths[disk], free, a.FreeMiB)
+			a.room(first, rest, a.FreeMiB, "MiB", problem)
+		case "inodes":
+			a.room(first, rest, a.FreeInodes, "inodes", problem)
+		case "kubeadm":
+			pid, err := strconv.Atoi(first)
+			if does := kube.RunningKubeadm(rest); does != "" && err == nil && running < maxNamed {
+				running++
+				problem("kubeadm is running on this host (process %d: %s); wait until it has ended, or end it", pid, does)
 			}
-			disk++
-		case "timer":
-			res.Warnings = append(res.Warnings, value+" also renews certificates on this host; turn one of the two off")
+		case "renews":
+			if name, file, ok := strings.Cut(value, "\t"); ok && len(res.Warnings) < maxNamed {
+				res.Warnings = append(res.Warnings, kube.HostRenewal(name, file)+" also renews certificates on this host; turn one of the two off")
+			}
 		}
 	}
 	return nil
+}
+
+// maxNamed bounds what is named of the same kind on one host.
+const maxNamed = 16
+
+// room judges what df says of the file system of one of the paths.
+func (a *Preflight) room(index, free string, want int, unit string, problem func(string, ...any)) {
+	i, err := strconv.Atoi(index)
+	n, bad := strconv.Atoi(free)
+	if err == nil && bad == nil && i >= 0 && i < len(a.Paths) && n < want {
+		problem("%s has %d %s free, want %d", a.Paths[i], n, unit, want)
+	}
+}
+
+// renewals warns of what renews certificates from within the cluster. An API
+// server that does not answer is no problem.
+func (a *Preflight) renewals(ctx context.Context, p engine.Probe, layout kube.Layout, res *engine.Result) {
+	answers, err := askCluster(ctx, p, layout, kube.RenewalPaths(layout.Node.Name)...)
+	var found []string
+	if err == nil {
+		found, err = kube.ClusterRenewals(answers)
+	}
+	if err != nil && !errors.Is(err, errNoCluster) {
+		found = []string{fmt.Sprintf("kucero, ekco and Cluster API were not looked for: %v", err)}
+	}
+	res.Warnings = append(res.Warnings, found[:min(len(found), maxNamed)]...)
 }
 
 func (a *Preflight) clock(ctx context.Context, p engine.Probe, out *Readiness, problem func(string, ...any)) error {

@@ -9,18 +9,18 @@ import (
 )
 
 // spare waits until etcd can do without this member.
-func (a *RestartContainer) spare(ctx context.Context, h engine.Host, m kube.Manifest) error {
+func (a *RestartContainer) spare(ctx context.Context, h engine.Host, layout kube.Layout, m kube.Manifest) error {
 	ctx, cancel := context.WithTimeout(ctx, a.Wait.Std())
 	defer cancel()
 	return poll(ctx, pollInterval, func(ctx context.Context) (bool, string, error) {
-		problem := quorumProblem(ctx, h, m)
+		problem := quorumProblem(ctx, h, layout, m)
 		return problem == "" && ctx.Err() == nil, problem, nil // what does not answer in time tells nothing
 	})
 }
 
 // quorumProblem says why this host's etcd member may not stop, "" when it may,
 // or when it does not tell.
-func quorumProblem(ctx context.Context, p engine.Probe, m kube.Manifest) string {
+func quorumProblem(ctx context.Context, p engine.Probe, layout kube.Layout, m kube.Manifest) string {
 	url := m.MetricsURL()
 	if url == "" {
 		return ""
@@ -29,7 +29,15 @@ func quorumProblem(ctx context.Context, p engine.Probe, m kube.Manifest) string 
 	if err != nil || r.Status != 200 {
 		return "" // there is no member that could be missed
 	}
-	if q := kube.ParseQuorum(r.Body); !q.Spare() {
+	q := kube.ParseQuorum(r.Body)
+	if q.HasLeader && q.Members == 0 { // etcd before 3.6: its metrics do not tell how many there are
+		members, err := etcdMembers(ctx, p, layout, m)
+		if err != nil {
+			return ""
+		}
+		q = kube.Others(members, m.Args.Value("name"))
+	}
+	if !q.Spare() {
 		return fmt.Sprintf("this member is connected with %d of the %d others, and without it etcd needs %d for its quorum; bring the missing members back first",
 			q.Connected, q.Members-1, q.Needed())
 	}

@@ -215,7 +215,7 @@ func (a *RestartContainer) Apply(ctx context.Context, h engine.Host) error {
 // healthy.
 func (a *RestartContainer) restart(ctx context.Context, h engine.Host, c containers, layout kube.Layout, m kube.Manifest) error {
 	if m.Component == kube.Etcd {
-		if err := a.spare(ctx, h, m); err != nil {
+		if err := a.spare(ctx, h, layout, m); err != nil {
 			return err
 		}
 		if err := a.drain(ctx, h, c, layout); err != nil {

@@ -75,9 +75,13 @@ func TestRunCommandRefuses(t *testing.T) {
 }
 
 func TestAssert(t *testing.T) {
-	_, err := (&Assert{That: true, Message: "m"}).Check(t.Context(), hosttest.NewFake())
+	res, err := (&Assert{That: true, Message: "m"}).Check(t.Context(), hosttest.NewFake())
 	require.NoError(t, err)
-	_, err = (&Assert{Message: "m"}).Check(t.Context(), hosttest.NewFake())
+	require.Empty(t, res.Warnings)
+	res, err = (&Assert{That: true, Message: "m", Warning: "w"}).Check(t.Context(), hosttest.NewFake())
+	require.NoError(t, err)
+	require.Equal(t, []string{"w"}, res.Warnings)
+	_, err = (&Assert{Message: "m", Warning: "w"}).Check(t.Context(), hosttest.NewFake())
 	require.EqualError(t, err, "m")
 }
 

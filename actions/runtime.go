@@ -2,6 +2,7 @@ package actions
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"slices"
@@ -155,6 +156,21 @@ func (c containers) stopTask(ctx context.Context, h engine.Host, id string, grac
 		return kill("SIGKILL")
 	}
 	return err
+}
+
+// within runs a program that changes nothing in a container.
+func (c containers) within(ctx context.Context, p engine.Probe, id string, argv ...string) (engine.Output, error) {
+	switch c.tool {
+	case "crictl":
+		argv = kube.CrictlExecArgv(c.runtime.Endpoint, id, argv...)
+	case "docker":
+		argv = kube.DockerExecArgv(id, argv...)
+	case "ctr":
+		argv = kube.CtrExecArgv(c.runtime.Socket(), id, "certbook-"+rand.Text(), argv...)
+	default:
+		return engine.Output{}, c.missing()
+	}
+	return p.Query(ctx, engine.Command{Argv: argv})
 }
 
 // pollInterval is how often a host is asked whether something has happened.

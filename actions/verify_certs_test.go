@@ -7,7 +7,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"certbook/engine/host/hosttest"
-	"certbook/schema"
 )
 
 // serving puts a whole control plane on a node, in which each port serves what
@@ -121,52 +120,4 @@ func TestVerifyCertsTool(t *testing.T) {
 	res, err = off.Check(t.Context(), hosttest.NewFake())
 	require.NoError(t, err)
 	require.Len(t, res.Warnings, 1)
-}
-
-func TestPreflight(t *testing.T) {
-	for name, c := range map[string]struct {
-		set  func(n *fakeNode, a *Preflight)
-		want []string // in the error; none when it passes
-	}{
-		"good":      {func(*fakeNode, *Preflight) {}, nil},
-		"root":      {func(n *fakeNode, _ *Preflight) { n.facts = "uid 1000\nfree 999\nfree 999\n" }, []string{"user id 1000; kubeadm needs root"}},
-		"space":     {func(n *fakeNode, _ *Preflight) { n.facts = "uid 0\nfree 999\nfree 7\n" }, []string{"/var/lib has 7 MiB free, want 100"}},
-		"clock":     {func(n *fakeNode, _ *Preflight) { n.Advance(-2 * time.Minute) }, []string{"the clock differs from the controller's by -2m0s"}},
-		"clock, ok": {func(n *fakeNode, _ *Preflight) { n.Advance(time.Minute) }, nil},
-		"kubeadm":   {func(n *fakeNode, _ *Preflight) { n.kubeadm = "" }, []string{"kubeadm"}},
-		"too old":   {func(n *fakeNode, _ *Preflight) { n.kubeadm = "v1.10.0" }, []string{"1.10"}},
-		"key": {func(n *fakeNode, _ *Preflight) {
-			f, _ := n.File("/etc/kubernetes/pki/front-proxy-client.key")
-			n.Put("/etc/kubernetes/pki/apiserver.key", f.Data)
-		}, []string{"apiserver: the key /etc/kubernetes/pki/apiserver.key does not match the certificate apiserver.crt"}},
-		"no key": {func(n *fakeNode, _ *Preflight) { n.Put("/etc/kubernetes/pki/ca.key", []byte("x")) },
-			[]string{"ca: /etc/kubernetes/pki/ca.key holds no readable private key"}},
-		"all at once": {func(n *fakeNode, _ *Preflight) {
-			n.facts = "uid 5\nfree 1\n"
-			n.Advance(time.Hour)
-		}, []string{"user id 5", "1 MiB free", "by 1h0m0s"}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			n, _ := serving(t)
-			n.facts, n.kubeadm = "uid 0\nfree 999\nfree 999\ntimer kubeadm-renew-certs.timer\n", "v1.34.4"
-			now, err := n.Now(t.Context())
-			require.NoError(t, err)
-			a := &Preflight{MaxClockSkew: schema.Duration(time.Minute), FreeMiB: 100, Paths: []string{"/etc/kubernetes", "/var/lib"}, now: func() time.Time { return now }}
-			c.set(n, a)
-			res, err := a.Check(t.Context(), n)
-			require.Empty(t, n.Calls("Exec"))
-			if c.want == nil {
-				require.NoError(t, err)
-				require.Equal(t, "m1", res.Outputs.(Readiness).Node)
-				require.Equal(t, "containerd", res.Outputs.(Readiness).Runtime)
-				require.Equal(t, "v1.34.4", res.Outputs.(Readiness).Kubeadm)
-				require.Equal(t, []string{"kubeadm-renew-certs.timer also renews certificates on this host; turn one of the two off"}, res.Warnings)
-				return
-			}
-			require.Error(t, err)
-			for _, w := range c.want {
-				require.ErrorContains(t, err, w)
-			}
-		})
-	}
 }

@@ -84,13 +84,14 @@ func (a *WaitReady) Apply(ctx context.Context, h engine.Host) error {
 type target struct {
 	name, url string
 	etcd      *kube.Manifest // a member that others depend on
+	layout    kube.Layout
 }
 
 func (t target) problem(ctx context.Context, p engine.Probe) string {
 	if problem := healthProblem(ctx, p, t.url); problem != "" || t.etcd == nil {
 		return problem
 	}
-	return quorumProblem(ctx, p, *t.etcd)
+	return quorumProblem(ctx, p, t.layout, *t.etcd)
 }
 
 func (a *WaitReady) targets(ctx context.Context, p engine.Probe) ([]target, error) {
@@ -102,7 +103,7 @@ func (a *WaitReady) targets(ctx context.Context, p engine.Probe) ([]target, erro
 		}
 		for _, name := range a.Components {
 			if m, ok := layout.Pods.Component(name); ok && m.HealthURL() != "" {
-				t := target{name: name, url: m.HealthURL()}
+				t := target{name: name, url: m.HealthURL(), layout: layout}
 				if name == kube.Etcd {
 					t.etcd = &m
 				}

@@ -120,6 +120,11 @@ func CrictlPSArgv(endpoint string) []string {
 	return []string{"crictl", "--runtime-endpoint", endpoint, "ps", "-o", "json"}
 }
 
+// CrictlExecArgv returns the command that runs a program in a container.
+func CrictlExecArgv(endpoint, id string, argv ...string) []string {
+	return append([]string{"crictl", "--runtime-endpoint", endpoint, "exec", id}, argv...)
+}
+
 // CrictlStopArgv returns the command that stops a container. Without a grace
 // period crictl kills at once.
 func CrictlStopArgv(endpoint, id string, grace time.Duration) []string {

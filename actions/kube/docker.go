@@ -25,6 +25,11 @@ func DockerStopArgv(id string, grace time.Duration) []string {
 	return []string{"docker", "stop", "-t", seconds(grace), id}
 }
 
+// DockerExecArgv returns the command that runs a program in a container.
+func DockerExecArgv(id string, argv ...string) []string {
+	return append([]string{"docker", "exec", id}, argv...)
+}
+
 // ParseIDs reads a list of container identifiers, one a line, as docker ps and
 // ctr containers ls print them with --quiet. Another text is an error.
 func ParseIDs(data []byte) ([]string, error) {
@@ -139,6 +144,12 @@ func ParseCtrList(data []byte) ([]Container, error) {
 		list = append(list, c)
 	}
 	return withTasks(list, tasks)
+}
+
+// CtrExecArgv returns the command that runs a program in a container, under a
+// name of its own: one that was used before is refused.
+func CtrExecArgv(address, id, name string, argv ...string) []string {
+	return append([]string{"ctr", "--address", address, "-n", "k8s.io", "tasks", "exec", "--exec-id", name, id}, argv...)
 }
 
 // CtrTasksArgv returns the command that lists the running processes.

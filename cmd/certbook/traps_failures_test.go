@@ -76,7 +76,7 @@ func TestTrapNoRoom(t *testing.T) {
 			remount := small(t, m.tree, c.options)
 			c.set(t, m.tree.Path("/etc/kubernetes"), remount)
 			before := snapshot(t, m.tree)
-			code, _, stderr := m.run(t, append([]string{"run", "renew"}, overlay(t, "- {id: preflight, with: {free_mib: 0}}\n")...)...)
+			code, _, stderr := m.run(t, append([]string{"run", "renew"}, overlay(t, "- {id: preflight, with: {free_mib: 0, free_inodes: 0}}\n")...)...)
 			require.Equal(t, 1, code)
 			require.Contains(t, stderr, "renew: install: ")
 			require.Contains(t, stderr, c.want)

@@ -9,6 +9,7 @@
 //	crictl [--runtime-endpoint URL] pods [-q]
 //	crictl [--runtime-endpoint URL] rmp [-f] ID...
 //	crictl [--runtime-endpoint URL] logs ID
+//	crictl [--runtime-endpoint URL] exec ID PROGRAM ARG...
 package main
 
 import (
@@ -19,6 +20,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -45,7 +47,7 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	commands := map[string]func(context.Context, cri.RuntimeServiceClient, []string) error{
-		"ps": ps, "inspect": inspect, "stop": stop, "pods": pods, "rmp": rmp, "logs": logs,
+		"ps": ps, "inspect": inspect, "stop": stop, "pods": pods, "rmp": rmp, "logs": logs, "exec": execute,
 	}
 	command, ok := commands[global.Arg(0)]
 	if !ok {
@@ -56,7 +58,7 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	defer conn.Close()
-	if global.Arg(0) != "stop" && global.Arg(0) != "rmp" { // these take as long as they take
+	if !slices.Contains([]string{"stop", "rmp", "exec"}, global.Arg(0)) { // these take as long as they take
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, max(*timeout, 10*time.Second))
 		defer cancel()
@@ -195,6 +197,24 @@ func logs(ctx context.Context, c cri.RuntimeServiceClient, args []string) error 
 	}
 	_, err = os.Stdout.Write(text)
 	return err
+}
+
+// execute runs a program in a container. As with the real one another status than
+// 0 is 1.
+func execute(ctx context.Context, c cri.RuntimeServiceClient, args []string) error {
+	if len(args) < 2 {
+		return errors.New("exec: want an ID and a program")
+	}
+	out, err := c.ExecSync(ctx, &cri.ExecSyncRequest{ContainerId: args[0], Cmd: args[1:]})
+	if err != nil {
+		return err
+	}
+	_, _ = os.Stdout.Write(out.Stdout) // the reader may have gone
+	_, _ = os.Stderr.Write(out.Stderr)
+	if out.ExitCode != 0 {
+		return fmt.Errorf("command terminated with exit code %d", out.ExitCode)
+	}
+	return nil
 }
 
 // each calls do for every ID, prints those that went well and returns the
