@@ -191,7 +191,11 @@ func (g *gate) outdated(ctx context.Context, p engine.Probe, m kube.Manifest, no
 	if err != nil || m.Component == "" {
 		return false
 	}
-	uses, err := held(ctx, p, c, g.layout, m, now)
+	running, err := c.running(ctx, p, m.Component)
+	if err != nil {
+		return false
+	}
+	uses, err := held(ctx, p, running, g.layout, m, now)
 	return err == nil && slices.ContainsFunc(uses, func(u Use) bool {
 		return u.State == string(kube.Stale) || u.State == string(kube.Refused)
 	})
