@@ -25,6 +25,7 @@ import (
 func TestCutInTheMiddle(t *testing.T) {
 	for _, c := range []struct {
 		name, host, step string
+		long             bool // only with e2e-all
 		overlay          string
 		cut              func(t *testing.T, n cluster.Node, run *exec.Cmd)
 		mend             func(t *testing.T, n cluster.Node)
@@ -34,11 +35,11 @@ func TestCutInTheMiddle(t *testing.T) {
 			cut: func(t *testing.T, _ cluster.Node, run *exec.Cmd) { require.NoError(t, run.Process.Kill()) },
 		},
 		{
-			name: "controller killed before", host: "m1", step: "renew",
+			name: "controller killed before", host: "m1", step: "renew", long: true,
 			cut: func(t *testing.T, _ cluster.Node, run *exec.Cmd) { require.NoError(t, run.Process.Kill()) },
 		},
 		{
-			name: "node paused for a minute", host: "m1", step: "backup_kubernetes",
+			name: "node paused for a minute", host: "m1", step: "backup_kubernetes", long: true,
 			cut: func(t *testing.T, n cluster.Node, run *exec.Cmd) {
 				require.NoError(t, lab.Fault(t.Context(), "paused", n))
 				time.Sleep(time.Minute) // that is the fault
@@ -54,6 +55,9 @@ func TestCutInTheMiddle(t *testing.T) {
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			if c.long && testing.Short() {
+				t.Skip("make e2e-all")
+			}
 			reset(t)
 			require.NoError(t, lab.Expire(t.Context(), 24*time.Hour, lab.Nodes...))
 			before := serials(t)
