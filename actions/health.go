@@ -22,7 +22,7 @@ func (a *RestartContainer) awaitNew(ctx context.Context, h engine.Host, c contai
 			return err
 		}
 	}
-	return awaitHealthy(ctx, h, m)
+	return awaitHealthy(ctx, h, m, m.Component == kube.APIServer)
 }
 
 // awaitGone waits until a component has no running container, or, without a
@@ -40,9 +40,10 @@ func (a *RestartContainer) awaitGone(ctx context.Context, h engine.Host, c conta
 	})
 }
 
-// awaitHealthy waits until a component's health URL answers 200 twice in a
-// row: an API server answers once and then restarts its informers.
-func awaitHealthy(ctx context.Context, p engine.Probe, m kube.Manifest) error {
+// awaitHealthy waits until a component's health URL answers 200, if anew twice in
+// a row: an API server that has just started answers once and then restarts its
+// informers.
+func awaitHealthy(ctx context.Context, p engine.Probe, m kube.Manifest, anew bool) error {
 	url := m.HealthURL()
 	if url == "" {
 		return nil
@@ -55,7 +56,7 @@ func awaitHealthy(ctx context.Context, p engine.Probe, m kube.Manifest) error {
 		} else {
 			good = 0
 		}
-		return good >= 2, problem, nil
+		return good >= 2 || good == 1 && !anew, problem, nil
 	})
 }
 

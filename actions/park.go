@@ -113,17 +113,17 @@ func (a *RestartContainer) parked(ctx context.Context, p engine.Probe, component
 }
 
 // unpark moves a left manifest back.
-func (a *RestartContainer) unpark(ctx context.Context, h engine.Host, layout kube.Layout, component string) error {
+func (a *RestartContainer) unpark(ctx context.Context, h engine.Host, layout kube.Layout, component string) (moved bool, err error) {
 	if _, there := layout.Pods.Component(component); there {
-		return nil
+		return false, nil
 	}
 	parked, err := a.parked(ctx, h, component)
 	if err != nil || parked == "" {
-		return err
+		return false, err
 	}
 	_, name, _ := strings.Cut(path.Base(parked), strings.ReplaceAll(strings.TrimPrefix(layout.ManifestsDir, "/"), "/", "@")+"@")
 	if name == "" { // parked from a manifests directory that is no longer the kubelet's
 		name = component + ".yaml"
 	}
-	return moveBack(ctx, h, parked, path.Join(layout.ManifestsDir, name))
+	return true, moveBack(ctx, h, parked, path.Join(layout.ManifestsDir, name))
 }

@@ -171,13 +171,18 @@ func (a *RestartContainer) Apply(ctx context.Context, h engine.Host) error {
 		a.restarted = map[string]string{}
 	}
 	a.drained = false
+	back := false
 	for _, component := range a.Components {
-		if err := a.unpark(ctx, h, layout, component); err != nil {
+		moved, err := a.unpark(ctx, h, layout, component)
+		if err != nil {
 			return fmt.Errorf("%s: %w", component, err)
 		}
+		back = back || moved
 	}
-	if layout, err = survey(ctx, h); err != nil { // with what came back
-		return err
+	if back {
+		if layout, err = survey(ctx, h); err != nil {
+			return err
+		}
 	}
 	running, err := a.list(ctx, h, c, layout)
 	if err != nil {
@@ -299,7 +304,8 @@ func (a *RestartContainer) apiserver(ctx context.Context, h engine.Host, layout 
 	}
 	ctx, cancel := context.WithTimeout(ctx, a.Wait.Std())
 	defer cancel()
-	if err := awaitHealthy(ctx, h, m); err != nil {
+	_, anew := a.restarted[kube.APIServer]
+	if err := awaitHealthy(ctx, h, m, anew); err != nil {
 		return fmt.Errorf("waiting for kube-apiserver first: %w", err)
 	}
 	return nil
