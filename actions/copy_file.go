@@ -31,7 +31,8 @@ type CopyFile struct {
 	Save   string   `yaml:"save" default:"/var/lib/certbook/replaced/${run.id}/copy" doc:"a directory on the host that keeps what is replaced"`
 
 	replaced stash
-	pushed   map[string]string // dest to the hash that was put there
+	pushed   map[string]bool     // dests that were written
+	cas      []*x509.Certificate // of the cluster
 }
 
 func copyFileSpec() engine.Spec {
@@ -168,7 +169,7 @@ func (a *CopyFile) Check(ctx context.Context, p engine.Probe) (engine.Result, er
 		}
 		if problem != "" {
 			res.Changes = append(res.Changes, engine.Change{Subject: d.path, Path: d.path, From: problem, To: "as in " + a.Src})
-		} else if _, was := a.pushed[d.path]; was {
+		} else if a.pushed[d.path] {
 			res.Done = append(res.Done, engine.Change{Subject: d.path, To: "as in " + a.Src})
 		}
 	}
@@ -189,8 +190,8 @@ func one(ctx context.Context, p engine.Probe, name string) (*engine.File, error)
 
 // source is what Check knows of the file to copy.
 type source struct {
-	file *engine.File // redacted; nil when it is on the controller
-	hash string
+	file *engine.File // redacted; of the controller's, all of it
+	hash string       // not for a merge
 }
 
 func (a *CopyFile) source(ctx context.Context, p engine.Probe) (source, error) {
@@ -207,6 +208,9 @@ func (a *CopyFile) source(ctx context.Context, p engine.Probe) (source, error) {
 	}
 	if f == nil {
 		return source{}, fmt.Errorf("src: no file %s on this host", a.Src)
+	}
+	if a.Merge == "kubeconfig" && a.To != "controller" {
+		return source{file: f}, nil
 	}
 	hash, err := hashOn(ctx, p, a.Src)
 	return source{file: f, hash: hash}, err
@@ -282,27 +286,27 @@ func (a *CopyFile) mergeProblem(ctx context.Context, p engine.Probe, src source,
 }
 
 // mergeOptions names the CAs of the cluster, so that an entry of another
-// cluster with the same user name is not taken for this one.
+// cluster with the same user name is not taken for this one. No step changes a
+// CA: they are read once.
 func (a *CopyFile) mergeOptions(ctx context.Context, p engine.Probe) kube.MergeOptions {
-	opt := kube.MergeOptions{User: a.User}
-	layout, err := survey(ctx, p)
-	if err != nil {
-		return opt // then the CA inside src counts
-	}
-	var cas []*x509.Certificate
-	for _, f := range kube.Inventory(layout, nil) {
-		if f.Name == "ca" {
-			cas = append(cas, f.Chain...)
+	if a.cas == nil {
+		layout, err := survey(ctx, p)
+		if err != nil {
+			return kube.MergeOptions{User: a.User} // then the CA inside src counts
+		}
+		for _, f := range kube.Inventory(layout, nil) {
+			if f.Name == "ca" {
+				a.cas = append(a.cas, f.Chain...)
+			}
 		}
 	}
-	opt.CA = cas
-	return opt
+	return kube.MergeOptions{User: a.User, CA: a.cas}
 }
 
 // Apply implements engine.Applier.
 func (a *CopyFile) Apply(ctx context.Context, h engine.Host) error {
 	if a.pushed == nil {
-		a.pushed = map[string]string{}
+		a.pushed = map[string]bool{}
 	}
 	a.replaced.dir = a.Save
 	if a.To == "controller" {
@@ -334,7 +338,7 @@ func (a *CopyFile) Apply(ctx context.Context, h engine.Host) error {
 		if err := a.put(ctx, h, src, have, d); err != nil {
 			return fmt.Errorf("%s: %w", d.path, err)
 		}
-		a.pushed[d.path] = src.hash
+		a.pushed[d.path] = true
 	}
 	return nil
 }
