@@ -91,7 +91,7 @@ func TestHealthGate(t *testing.T) {
 		}, []string{"etcd's member m3 (https://172.30.0.13:2379) is not healthy: context deadline exceeded; 2 of etcd's 3 members are healthy, and 2 are its quorum; mend that first"}, nil, Health{}},
 		"a member has never started": {func(n *fakeNode, _ time.Time) {
 			n.etcdctl["member list"] = strings.Replace(listOfThree, `"members":[`, `"members":[{"ID":255,"peerURLs":["https://172.30.0.14:2380"]},`, 1)
-		}, []string{"etcd's member ff, which was added and has never started is not healthy; 3 of etcd's 4 members are healthy, and 3 are its quorum"}, nil, Health{}},
+		}, []string{"etcd's member ff, which was added and has never started, is not healthy; 3 of etcd's 4 members are healthy, and 3 are its quorum"}, nil, Health{}},
 		"a learner has no vote": {func(n *fakeNode, _ time.Time) {
 			n.etcdctl["member list"] = strings.Replace(listOfThree, `"members":[`, `"members":[{"ID":255,"name":"m4","isLearner":true,"peerURLs":["https://172.30.0.14:2380"]},`, 1)
 		}, nil, nil, all},
