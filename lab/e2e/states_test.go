@@ -95,6 +95,42 @@ func TestMemberDown(t *testing.T) {
 	t.Log(r.stderr)
 }
 
+// TestServerDown names the master whose API server is away, and what is wrong with
+// it, before another one is touched.
+func TestServerDown(t *testing.T) {
+	reset(t)
+	require.NoError(t, lab.Expire(t.Context(), 24*time.Hour, lab.Nodes...))
+	sick := lab.Nodes[2]
+	require.NoError(t, lab.Fault(t.Context(), "apiserver-sick", sick))
+	eventually(t, 2*time.Minute, func() error {
+		_, err := lab.Shell(t.Context(), lab.Nodes[0], "! curl -ks --max-time 2 https://"+sick.Address+":6443/readyz")
+		return err
+	})
+	before := serials(t)
+	overlay := filepath.Join(t.TempDir(), "overlay.yaml")
+	require.NoError(t, os.WriteFile(overlay, []byte("version: 1\nname: impatient\nsteps:\n- {id: gate, retry: {attempts: 2, delay: 3s}}\n"), 0o644))
+	r := play(t, "-f", overlay)
+	require.Equal(t, 1, r.code, r.stderr)
+	require.Equal(t, "unchanged", r.Outcome, r.stderr)
+	require.Contains(t, r.stderr, "the API server "+sick.Address+":6443 is not ready: ")
+	require.Equal(t, before, serials(t), "nothing was renewed")
+}
+
+// TestKubeadmRuns touches nothing while a kubeadm is at work on one of the masters.
+func TestKubeadmRuns(t *testing.T) {
+	reset(t)
+	require.NoError(t, lab.Expire(t.Context(), 24*time.Hour, lab.Nodes...))
+	before := serials(t)
+	n := lab.Nodes[1]
+	shell(t, n, "cp /bin/sleep /run/kubeadm; setsid /run/kubeadm 600 >/dev/null 2>&1 </dev/null & until pgrep -x kubeadm; do :; done")
+	r := play(t)
+	require.Equal(t, 1, r.code, r.stderr)
+	require.Equal(t, "unchanged", r.Outcome, r.stderr)
+	require.Contains(t, r.stderr, "kubeadm is running on this host (process ")
+	require.Equal(t, before, serials(t), "nothing was renewed")
+	shell(t, n, "pkill -x kubeadm; rm /run/kubeadm")
+}
+
 // TestLookalikes never restarts a pod of a user whose name holds the names of
 // components.
 func TestLookalikes(t *testing.T) {
