@@ -121,7 +121,7 @@ func TestHealthGate(t *testing.T) {
 		"metrics of etcd 3.5": {func(n *fakeNode, _ time.Time) {
 			n.etcdctl = nil
 			n.answers(metrics, 200, peers(0, 2))
-		}, nil, []string{"how many members etcd has, and whether they are healthy, is not known: "}, Health{Servers: all.Servers}},
+		}, nil, []string{"how many members etcd has, and whether they are healthy, is not known: etcdctl member list: exit status 1: Error: context deadline exceeded"}, Health{Servers: all.Servers}},
 		"the list is not one": {func(n *fakeNode, _ time.Time) {
 			n.etcdctl["member list"] = `{"members":[]}`
 		}, nil, []string{"is not known: etcdctl member list: 0 members, want 1 to 64"}, Health{Servers: all.Servers}},

@@ -3,6 +3,7 @@
 package e2e_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -122,13 +123,16 @@ func TestKubeadmRuns(t *testing.T) {
 	require.NoError(t, lab.Expire(t.Context(), 24*time.Hour, lab.Nodes...))
 	before := serials(t)
 	n := lab.Nodes[1]
+	t.Cleanup(func() {
+		_, err := lab.Shell(context.WithoutCancel(t.Context()), n, "pkill -x kubeadm; rm /run/kubeadm")
+		require.NoError(t, err)
+	})
 	shell(t, n, "cp /bin/sleep /run/kubeadm; setsid /run/kubeadm 600 >/dev/null 2>&1 </dev/null & until pgrep -x kubeadm; do :; done")
 	r := play(t)
 	require.Equal(t, 1, r.code, r.stderr)
 	require.Equal(t, "unchanged", r.Outcome, r.stderr)
 	require.Contains(t, r.stderr, "kubeadm is running on this host (process ")
 	require.Equal(t, before, serials(t), "nothing was renewed")
-	shell(t, n, "pkill -x kubeadm; rm /run/kubeadm")
 }
 
 // TestLookalikes never restarts a pod of a user whose name holds the names of
