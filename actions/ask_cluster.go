@@ -45,7 +45,7 @@ func askCluster(ctx context.Context, p engine.Probe, layout kube.Layout, paths .
 	defer cancel()
 	out, err := p.Query(ctx, engine.Command{Argv: append([]string{"sh", "-c", clusterScript, "sh", admin, api.Server()}, paths...)})
 	if err != nil {
-		return nil, unanswered(err)
+		return nil, briefly("kubectl get --raw", err)
 	}
 	var answers [][]byte
 	documents := json.NewDecoder(bytes.NewReader(out.Stdout))
@@ -59,8 +59,8 @@ func askCluster(ctx context.Context, p engine.Probe, layout kube.Layout, paths .
 	return answers, nil
 }
 
-// unanswered leaves the script out of its error.
-func unanswered(err error) error {
+// briefly names a command that has failed by a few words instead of all of it.
+func briefly(name string, err error) error {
 	var exit *engine.ExitError
 	if !errors.As(err, &exit) {
 		return err
@@ -69,5 +69,5 @@ func unanswered(err error) error {
 	if said == "" {
 		said = "no reason given"
 	}
-	return fmt.Errorf("kubectl get --raw: exit status %d: %s", exit.Code, said)
+	return fmt.Errorf("%s: exit status %d: %s", name, exit.Code, said)
 }

@@ -46,6 +46,9 @@ the leases of kube-controller-manager and kube-scheduler are fresh: renewed
 lately, or renewed between two looks. A stale one is a warning where this host's
 component holds an older certificate than is on disk: a restart mends that.
 
+That the clocks agree and that all masters have the same CAs is looked at before:
+by preflight and by what check-expiry finds (cas).
+
 The masters and the leases are asked of this host's API server, with kubectl and
 admin.conf. What cannot be asked is a warning; all that is wrong is named at
 once. It changes nothing. Give it a retry where a master has just been worked on.`,

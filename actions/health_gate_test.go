@@ -91,7 +91,7 @@ func TestHealthGate(t *testing.T) {
 		}, []string{"etcd's member m3 (https://172.30.0.13:2379) is not healthy: context deadline exceeded; 2 of etcd's 3 members are healthy, and 2 are its quorum; mend that first"}, nil, Health{}},
 		"a member has never started": {func(n *fakeNode, _ time.Time) {
 			n.etcdctl["member list"] = strings.Replace(listOfThree, `"members":[`, `"members":[{"ID":255,"peerURLs":["https://172.30.0.14:2380"]},`, 1)
-		}, []string{"etcd's member ff, which was added and has never started is not healthy; 3 of etcd's 4 members are healthy, and 3 are its quorum"}, nil, Health{}},
+		}, []string{"etcd's member ff, which was added and has never started, is not healthy; 3 of etcd's 4 members are healthy, and 3 are its quorum"}, nil, Health{}},
 		"a learner has no vote": {func(n *fakeNode, _ time.Time) {
 			n.etcdctl["member list"] = strings.Replace(listOfThree, `"members":[`, `"members":[{"ID":255,"name":"m4","isLearner":true,"peerURLs":["https://172.30.0.14:2380"]},`, 1)
 		}, nil, nil, all},
@@ -121,7 +121,7 @@ func TestHealthGate(t *testing.T) {
 		"metrics of etcd 3.5": {func(n *fakeNode, _ time.Time) {
 			n.etcdctl = nil
 			n.answers(metrics, 200, peers(0, 2))
-		}, nil, []string{"how many members etcd has, and whether they are healthy, is not known: "}, Health{Servers: all.Servers}},
+		}, nil, []string{"how many members etcd has, and whether they are healthy, is not known: etcdctl member list: exit status 1: Error: context deadline exceeded"}, Health{Servers: all.Servers}},
 		"the list is not one": {func(n *fakeNode, _ time.Time) {
 			n.etcdctl["member list"] = `{"members":[]}`
 		}, nil, []string{"is not known: etcdctl member list: 0 members, want 1 to 64"}, Health{Servers: all.Servers}},

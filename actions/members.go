@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"certbook/actions/kube"
@@ -40,7 +41,7 @@ func etcdMembers(ctx context.Context, p engine.Probe, layout kube.Layout, m kube
 		ctx, cancel := context.WithTimeout(ctx, etcdctlPatience)
 		defer cancel()
 		out, err := c.within(ctx, p, running[0].ID, m.EtcdctlArgv(endpoints, words...)...)
-		return out.Stdout, err
+		return out.Stdout, briefly("etcdctl "+strings.Join(words, " "), err)
 	}
 	list, err := etcdctl([]string{own}, "member", "list")
 	if err != nil {

@@ -63,10 +63,12 @@ var _ engine.Action = (*Preflight)(nil)
 
 // preflightScript prints facts line by line: the user; free MiB and inodes of
 // each path's file system; processes named kubeadm, not below a root directory
-// ($1) of its own; timers and cron tables that renew certificates, or start a
-// script that does. Words after $1 are the paths.
+// ($1) of its own, nor those in a container with another directory in place of
+// /etc/kubernetes ($2); timers and cron tables that renew certificates, or start
+// a script that does. The words after these are the paths.
 const preflightScript = `root=${1%/}
-shift
+conf=$2
+shift 2
 echo "uid $(id -u)"
 i=0
 for p; do
@@ -80,7 +82,7 @@ done
 if [ -z "$root" ]; then
   for d in /proc/[0-9]*; do
     { read -r name <"$d/comm"; } 2>/dev/null || continue
-    if [ "$name" = kubeadm ]; then
+    if [ "$name" = kubeadm ] && { [ ! -e "$conf" ] || [ "$d/root$conf" -ef "$conf" ]; }; then
       echo "kubeadm ${d#/proc/} $({ tr '\0\n' '  ' <"$d/cmdline" | head -c 1024; } 2>/dev/null)"
     fi
   done
@@ -164,7 +166,7 @@ func (a *Preflight) Check(ctx context.Context, p engine.Probe) (engine.Result, e
 // certificates there.
 func (a *Preflight) machine(ctx context.Context, p engine.Probe, problem func(string, ...any), res *engine.Result) error {
 	root := p.Path("/")
-	argv := []string{"sh", "-c", preflightScript, "sh", root}
+	argv := []string{"sh", "-c", preflightScript, "sh", root, p.Path(kube.ConfigDir)}
 	for _, dir := range a.Paths {
 		argv = append(argv, p.Path(dir))
 	}

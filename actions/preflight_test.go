@@ -211,3 +211,39 @@ func TestPreflightFindsKubeadm(t *testing.T) {
 	require.NotContains(t, look(), fmt.Sprint(pid))
 	end()
 }
+
+// TestPreflightLeavesContainersAlone passes over a kubeadm that works on another
+// /etc/kubernetes, as in a cluster of containers on the same machine.
+func TestPreflightLeavesContainersAlone(t *testing.T) {
+	needRoot(t)
+	h, err := host.Local(t.Context(), host.LocalOptions{})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, h.Close()) })
+	sh, err := exec.LookPath("sh")
+	require.NoError(t, err)
+	program, err := os.ReadFile(sh)
+	require.NoError(t, err)
+	dir := t.TempDir()
+	kubeadm := filepath.Join(dir, "kubeadm")
+	require.NoError(t, os.WriteFile(kubeadm, program, 0o755))
+	put(t, filepath.Join(dir, "upgrade"), "echo up\nread line\n", 0o644)
+	conf, other := filepath.Join(dir, "kubernetes"), filepath.Join(dir, "other")
+	for _, d := range []string{conf, other} {
+		require.NoError(t, os.Mkdir(d, 0o755))
+	}
+	for from, want := range map[string]bool{conf: true, other: false} {
+		cmd := exec.Command("unshare", "-m", "sh", "-c", `mount --bind "$1" "$2" && exec "$3" "$4"`, "sh", from, conf, kubeadm, filepath.Join(dir, "upgrade"))
+		in, err := cmd.StdinPipe()
+		require.NoError(t, err)
+		out, err := cmd.StdoutPipe()
+		require.NoError(t, err)
+		require.NoError(t, cmd.Start())
+		_, err = out.Read(make([]byte, 3))
+		require.NoError(t, err)
+		said, err := h.Query(t.Context(), engine.Command{Argv: []string{"sh", "-c", preflightScript, "sh", "/", conf}})
+		require.NoError(t, err)
+		require.Equal(t, want, strings.Contains(string(said.Stdout), fmt.Sprintf("\nkubeadm %d ", cmd.Process.Pid)), "%s\n%s", from, said.Stdout)
+		require.NoError(t, in.Close())
+		_ = cmd.Wait()
+	}
+}

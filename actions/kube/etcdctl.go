@@ -25,7 +25,7 @@ type EtcdMember struct {
 func (m EtcdMember) String() string {
 	switch {
 	case m.Name == "":
-		return m.ID + ", which was added and has never started"
+		return m.ID + ", which was added and has never started,"
 	case len(m.URLs) == 0:
 		return m.Name
 	}

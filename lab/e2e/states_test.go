@@ -3,6 +3,7 @@
 package e2e_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -93,6 +94,45 @@ func TestMemberDown(t *testing.T) {
 	require.Contains(t, r.stderr, "2 of etcd's 3 members are healthy, and 2 are its quorum")
 	require.Equal(t, before, serials(t), "nothing was renewed")
 	t.Log(r.stderr)
+}
+
+// TestServerDown names the master whose API server is away, and what is wrong with
+// it, before another one is touched.
+func TestServerDown(t *testing.T) {
+	reset(t)
+	require.NoError(t, lab.Expire(t.Context(), 24*time.Hour, lab.Nodes...))
+	sick := lab.Nodes[2]
+	require.NoError(t, lab.Fault(t.Context(), "apiserver-sick", sick))
+	eventually(t, 2*time.Minute, func() error {
+		_, err := lab.Shell(t.Context(), lab.Nodes[0], "! curl -ks --max-time 2 https://"+sick.Address+":6443/readyz")
+		return err
+	})
+	before := serials(t)
+	overlay := filepath.Join(t.TempDir(), "overlay.yaml")
+	require.NoError(t, os.WriteFile(overlay, []byte("version: 1\nname: impatient\nsteps:\n- {id: gate, retry: {attempts: 2, delay: 3s}}\n"), 0o644))
+	r := play(t, "-f", overlay)
+	require.Equal(t, 1, r.code, r.stderr)
+	require.Equal(t, "unchanged", r.Outcome, r.stderr)
+	require.Contains(t, r.stderr, "the API server "+sick.Address+":6443 is not ready: ")
+	require.Equal(t, before, serials(t), "nothing was renewed")
+}
+
+// TestKubeadmRuns touches nothing while a kubeadm is at work on one of the masters.
+func TestKubeadmRuns(t *testing.T) {
+	reset(t)
+	require.NoError(t, lab.Expire(t.Context(), 24*time.Hour, lab.Nodes...))
+	before := serials(t)
+	n := lab.Nodes[1]
+	t.Cleanup(func() {
+		_, err := lab.Shell(context.WithoutCancel(t.Context()), n, "pkill -x kubeadm; rm /run/kubeadm")
+		require.NoError(t, err)
+	})
+	shell(t, n, "cp /bin/sleep /run/kubeadm; setsid /run/kubeadm 600 >/dev/null 2>&1 </dev/null & until pgrep -x kubeadm; do :; done")
+	r := play(t)
+	require.Equal(t, 1, r.code, r.stderr)
+	require.Equal(t, "unchanged", r.Outcome, r.stderr)
+	require.Contains(t, r.stderr, "kubeadm is running on this host (process ")
+	require.Equal(t, before, serials(t), "nothing was renewed")
 }
 
 // TestLookalikes never restarts a pod of a user whose name holds the names of
