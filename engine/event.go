@@ -8,6 +8,8 @@ type Kind string
 // The kinds of events, in the order in which a run brings them.
 const (
 	RunStarted      Kind = "run-started"
+	LockTakenOver   Kind = "lock-taken-over" // of a run that has left it
+	HostLocked      Kind = "host-locked"     // by another run; this one ends before it begins
 	PlayStarted     Kind = "play-started"
 	BatchStarted    Kind = "batch-started"
 	HostConnected   Kind = "host-connected"
@@ -25,6 +27,7 @@ const (
 	RevertFailed    Kind = "revert-failed"
 	CommandRun      Kind = "command"
 	FileWritten     Kind = "file-written"
+	LockLost        Kind = "lock-lost" // nothing more is changed on the host, or its lock is left
 	HostFinished    Kind = "host-finished"
 	Interrupted     Kind = "interrupted"
 	RunFinished     Kind = "run-finished"
@@ -34,7 +37,7 @@ const (
 // before the run goes on.
 func (k Kind) Durable() bool {
 	switch k {
-	case RunStarted, StepIntent, StepChanged, StepFailed, StepReverted, RevertFailed, HostFinished, Interrupted, RunFinished:
+	case RunStarted, LockTakenOver, HostLocked, LockLost, StepIntent, StepChanged, StepFailed, StepReverted, RevertFailed, HostFinished, Interrupted, RunFinished:
 		return true
 	}
 	return false

@@ -53,6 +53,7 @@ type Probe interface {
 // Host is a machine that may be changed.
 type Host interface {
 	Probe
+	Locker
 
 	// Exec runs a command and waits for it. A command that exits with another
 	// status than 0 is an *ExitError; its Output is returned as well. When ctx

@@ -23,6 +23,7 @@ type Plan struct {
 	registry Registry
 	facts    any
 	secrets  *secrets
+	finished []string // hosts that an earlier run has finished in some play; it may have left them locked
 }
 
 // PlannedHost is one host of the inventory with what is known of it.
@@ -84,9 +85,10 @@ func (p *Plan) HostNames() []string {
 // earlier run has finished.
 func (p *Plan) Without(done map[string][]string) *Plan {
 	out := *p
-	out.Plays = slices.Clone(p.Plays)
+	out.Plays, out.finished = slices.Clone(p.Plays), nil
 	for i, play := range out.Plays {
 		out.Plays[i].Batches = nil
+		out.finished = append(out.finished, done[play.Name]...)
 		for _, batch := range play.Batches {
 			left := slices.DeleteFunc(slices.Clone(batch), func(h string) bool { return slices.Contains(done[play.Name], h) })
 			if len(left) > 0 {
@@ -94,6 +96,8 @@ func (p *Plan) Without(done map[string][]string) *Plan {
 			}
 		}
 	}
+	slices.Sort(out.finished)
+	out.finished = slices.Compact(out.finished)
 	return &out
 }
 

@@ -59,21 +59,33 @@ func (r *recorder) Query(ctx context.Context, c Command) (Output, error) {
 
 // Exec implements Host.
 func (r *recorder) Exec(ctx context.Context, c Command) (Output, error) {
+	if err := r.s.use(ctx); err != nil {
+		return Output{Code: -1}, err
+	}
 	return r.command(c, func(c Command) (Output, error) { return r.Host.Exec(ctx, c) })
 }
 
 // WriteFile implements Host.
 func (r *recorder) WriteFile(ctx context.Context, file string, data []byte, opt FileOptions) error {
+	if err := r.s.use(ctx); err != nil {
+		return err
+	}
 	return r.written(ctx, opt, r.Host.WriteFile(ctx, file, data, opt), file)
 }
 
 // Install implements Host.
 func (r *recorder) Install(ctx context.Context, src, dst string, opt FileOptions) error {
+	if err := r.s.use(ctx); err != nil {
+		return err
+	}
 	return r.written(ctx, opt, r.Host.Install(ctx, src, dst, opt), dst)
 }
 
 // InstallAll implements Host.
 func (r *recorder) InstallAll(ctx context.Context, files []Copy, opt FileOptions) error {
+	if err := r.s.use(ctx); err != nil {
+		return err
+	}
 	var paths []string
 	for _, f := range files {
 		paths = append(paths, f.Dst)

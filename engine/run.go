@@ -29,6 +29,9 @@ type Runner struct {
 
 	Forks int // hosts worked on at once; 0 is 10
 
+	// Lock says in whose name the hosts are locked.
+	Lock Locking
+
 	// Stop, when closed, ends the run after the steps that are being carried
 	// out. Cancelling the context ends it at once.
 	Stop <-chan struct{}
@@ -65,19 +68,17 @@ type StepReport struct {
 
 // Run carries out the plan, or with plan.Run.Plan finds what it would change.
 func (r *Runner) Run(ctx context.Context, plan *Plan, origin Origin) *Report {
-	x := &execution{Runner: r, plan: plan, secrets: plan.secrets.clone(), hosts: map[string]*hostState{}}
+	x := &execution{Runner: r, plan: plan, secrets: plan.secrets.clone(), hosts: map[string]*hostState{}, undoes: origin.Undoes}
 	origin.Playbook, origin.Documents, origin.Plan = plan.Name, plan.Documents, plan.Run.Plan
 	names := plan.HostNames()
 	for _, name := range names {
 		x.hosts[name] = &hostState{name: name, results: map[string]*stepResult{}}
 	}
 	x.emit(Event{Kind: RunStarted, Hosts: names, Origin: &origin})
-	for i := range plan.Plays {
-		if !x.play(ctx, &plan.Plays[i]) {
-			break
-		}
+	if x.lock(ctx) {
+		x.plays(ctx)
 	}
-	x.close()
+	x.close(ctx)
 	return x.report(ctx, names)
 }
 
@@ -85,8 +86,10 @@ func (r *Runner) Run(ctx context.Context, plan *Plan, origin Origin) *Report {
 type execution struct {
 	*Runner
 	plan    *Plan
+	undoes  string   // the run that this one brings back
 	secrets *secrets // of the plan, and what expressions make of them during the run
 	hosts   map[string]*hostState
+	done    []*hostState // hosts on which an earlier run has left nothing to do but perhaps its lock
 
 	mu      sync.Mutex // guards writing events, hosts' results, broken and stopped
 	broken  error      // the event stream failed
@@ -96,17 +99,22 @@ type execution struct {
 // hostState is one host during a run. Only one goroutine at a time works on a
 // host; results are guarded by execution.mu, as other hosts read them.
 type hostState struct {
-	name    string
-	host    Host
-	facts   any
-	results map[string]*stepResult
-	reports []*StepReport
-	applied []*appliedStep    // in the order of Apply
-	pending map[string]string // plan: paths that earlier steps would write, with the step
-	awaited bool              // plan: an earlier step would change something
-	dirty   bool              // something was changed and not reverted
-	outcome Outcome
-	err     error
+	name     string
+	conn     Host          // dialled, and locked when the run makes changes
+	lost     error         // why it could not be dialled
+	took     time.Duration // to dial it
+	held     Held
+	unlocked bool // the lock was lost, and the log says so
+	host     Host // conn, when a play has begun there
+	facts    any
+	results  map[string]*stepResult
+	reports  []*StepReport
+	applied  []*appliedStep    // in the order of Apply
+	pending  map[string]string // plan: paths that earlier steps would write, with the step
+	awaited  bool              // plan: an earlier step would change something
+	dirty    bool              // something was changed and not reverted
+	outcome  Outcome
+	err      error
 }
 
 // appliedStep is a step whose Apply was called.
@@ -161,6 +169,15 @@ func (x *execution) failedLog() error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return x.broken
+}
+
+// plays carries out one play after the other.
+func (x *execution) plays(ctx context.Context) {
+	for i := range x.plan.Plays {
+		if !x.play(ctx, &x.plan.Plays[i]) {
+			return
+		}
+	}
 }
 
 // play carries out one play batch by batch and reports whether the run goes
@@ -256,27 +273,37 @@ func (x *execution) failed(names []string) bool {
 	return false
 }
 
-// connect dials a host unless an earlier play has.
+// dial connects to a host unless that was tried before.
+func (x *execution) dial(ctx context.Context, h *hostState) {
+	if h.conn != nil || h.lost != nil {
+		return
+	}
+	started := x.Now()
+	h.conn, h.lost = x.Dial(ctx, h.name)
+	h.took = x.Now().Sub(started)
+}
+
+// connect begins to work on a host unless an earlier play has.
 func (x *execution) connect(ctx context.Context, p *PlannedPlay, h *hostState) {
 	if h.host != nil {
 		return
 	}
-	started := x.Now()
-	host, err := x.Dial(ctx, h.name)
+	x.dial(ctx, h)
+	err := h.lost
 	if err == nil && x.Gather != nil {
-		if h.facts, err = x.Gather(ctx, readOnly{host}); err != nil {
+		started := x.Now()
+		if h.facts, err = x.Gather(ctx, readOnly{h.conn}); err != nil {
 			err = fmt.Errorf("facts: %w", err)
-			_ = host.Close() // the error that matters is the one above
-			host = nil
 		}
+		h.took += x.Now().Sub(started)
 	}
 	if err != nil {
 		h.err = err
 		x.emit(Event{Kind: HostUnreachable, Play: p.Name, Host: h.name, Error: err.Error()})
 		return
 	}
-	h.host = host
-	x.emit(Event{Kind: HostConnected, Play: p.Name, Host: h.name, Millis: x.Now().Sub(started).Milliseconds()})
+	h.host = h.conn
+	x.emit(Event{Kind: HostConnected, Play: p.Name, Host: h.name, Millis: h.took.Milliseconds()})
 }
 
 // finish records how a batch ended on a host. What it applied is now history:
@@ -300,10 +327,16 @@ func (x *execution) finish(p *PlannedPlay, h *hostState) {
 	x.emit(Event{Kind: HostFinished, Play: p.Name, Host: h.name, Outcome: h.outcome, Error: message})
 }
 
-func (x *execution) close() {
+// close gives the locks back and ends the connections.
+func (x *execution) close(ctx context.Context) {
+	all := x.done
 	for _, name := range sortedKeys(x.hosts) {
-		if h := x.hosts[name]; h.host != nil {
-			_ = h.host.Close() // nothing is pending on the connection
+		all = append(all, x.hosts[name])
+	}
+	for _, h := range all {
+		if h.conn != nil {
+			x.unlock(ctx, h)
+			_ = h.conn.Close() // nothing is pending on the connection
 		}
 	}
 }
@@ -323,6 +356,12 @@ func (x *execution) report(ctx context.Context, names []string) *Report {
 			errs = multierror.Append(errs, fmt.Errorf("%s: %w", name, h.err))
 		} else if h.dirty {
 			lasting = true
+		}
+	}
+	for _, h := range x.done {
+		if h.err != nil {
+			failed = true
+			errs = multierror.Append(errs, fmt.Errorf("%s: %w", h.name, h.err))
 		}
 	}
 	rep.Left = x.left()

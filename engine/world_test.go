@@ -20,20 +20,23 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // world is a few machines in memory. A machine has keys with values, set by
 // commands, and does what the test wants at a command.
 type world struct {
-	mu     sync.Mutex
-	log    []string          // "m1 set a=1", every command in order
-	keys   map[string]string // "m1/a" to its value
-	fail   map[string]int    // "m1 set a": how often it still fails; -1 is always
-	hook   map[string]func(ctx context.Context) error
-	events []engine.Event
-	emit   func(engine.Event) error // after recording; nil is none
-	slept  []time.Duration
-	clock  time.Time
-	closed int
+	mu      sync.Mutex
+	log     []string          // "m1 set a=1", every command in order
+	lockLog []string          // "lock m1", "unlock m1"
+	keys    map[string]string // "m1/a" to its value
+	fail    map[string]int    // "m1 set a": how often it still fails; -1 is always
+	hook    map[string]func(ctx context.Context) error
+	events  []engine.Event
+	emit    func(engine.Event) error // after recording; nil is none
+	slept   []time.Duration
+	clock   time.Time
+	closed  int
+	locks   map[string]*engine.Lock // by host
+	gone    map[string]bool         // hosts whose lock was lost
 }
 
 func newWorld() *world {
-	return &world{keys: map[string]string{}, fail: map[string]int{}, hook: map[string]func(context.Context) error{},
+	return &world{locks: map[string]*engine.Lock{}, gone: map[string]bool{}, keys: map[string]string{}, fail: map[string]int{}, hook: map[string]func(context.Context) error{},
 		clock: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
 }
 
@@ -48,6 +51,61 @@ func (m *machine) Close() error {
 	m.w.mu.Lock()
 	defer m.w.mu.Unlock()
 	m.w.closed++
+	return nil
+}
+
+// Lock implements engine.Locker. Locks are in the log when taken and given back.
+func (m *machine) Lock(ctx context.Context, by engine.Holder, take func(engine.Lock) error) (engine.Held, error) {
+	w := m.w
+	w.mu.Lock()
+	left := w.locks[m.name]
+	w.lockLog = append(w.lockLog, "lock "+m.name)
+	w.mu.Unlock()
+	switch {
+	case w.fail[m.name+" lock"] != 0:
+		return nil, errors.New("no flock")
+	case left != nil && left.Living:
+		return nil, &engine.LockedError{Lock: *left}
+	case left != nil:
+		if err := take(*left); err != nil {
+			return nil, err
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.locks[m.name] = &engine.Lock{Holder: by, Living: true}
+	return held{m}, ctx.Err()
+}
+
+type held struct{ m *machine }
+
+func (h held) Check(context.Context) error {
+	h.m.w.mu.Lock()
+	defer h.m.w.mu.Unlock()
+	if h.m.w.gone[h.m.name] {
+		return errors.New("the connection is closed")
+	}
+	return nil
+}
+
+func (h held) Change(ctx context.Context) error {
+	err := h.Check(ctx)
+	h.m.w.mu.Lock()
+	defer h.m.w.mu.Unlock()
+	if err == nil {
+		h.m.w.locks[h.m.name].Changed = true
+	}
+	return err
+}
+
+func (h held) Release(ctx context.Context) error {
+	if err := errors.Join(h.Check(ctx), ctx.Err()); err != nil {
+		return err
+	}
+	h.m.w.mu.Lock()
+	defer h.m.w.mu.Unlock()
+	delete(h.m.w.locks, h.m.name)
+	h.m.w.lockLog = append(h.m.w.lockLog, "unlock "+h.m.name)
 	return nil
 }
 

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"certbook/engine"
 	"certbook/lab/kubeadm"
 
 	"github.com/stretchr/testify/require"
@@ -81,6 +82,16 @@ func (m machine) sound(t *testing.T) {
 		left, err := filepath.Glob(m.tree.Path(pattern))
 		require.NoError(t, err)
 		require.Empty(t, left)
+	}
+}
+
+// unlocked proves that no run has left its lock.
+func (m machine) unlocked(t *testing.T) {
+	t.Helper()
+	lock, err := os.ReadFile(m.tree.Path(engine.LockFile))
+	if !os.IsNotExist(err) {
+		require.NoError(t, err)
+		require.Empty(t, string(lock), "a lock is left")
 	}
 }
 
@@ -157,14 +168,16 @@ func (m machine) cure(t *testing.T, id, cure string, old map[string]*x509.Certif
 		default:
 			require.Zero(t, code, stderr)
 			requireRenewed(t, m.tree, old, before)
+			m.unlocked(t)
 		}
 	} else {
 		more := append(flags, "--set", "restart=none", "--set", "verify_served=false")
 		code, _, stderr := certbook(t, append([]string{"rollback", id}, more...)...)
 		if strings.Contains(stderr, "has changed nothing") {
-			require.Equal(t, 1, code)
+			require.Equal(t, 1, code) // its lock is the next run's to take
 		} else {
 			require.Zero(t, code, stderr)
+			m.unlocked(t)
 		}
 		require.Equal(t, before, snapshot(t, m.tree))
 	}
@@ -177,6 +190,7 @@ func (m machine) cure(t *testing.T, id, cure string, old map[string]*x509.Certif
 	require.Zero(t, code, stderr)
 	require.Equal(t, after, snapshot(t, m.tree), "another run changes nothing")
 	m.sound(t)
+	m.unlocked(t)
 	logs, err := filepath.Glob(filepath.Join(m.dir, "*", "audit.jsonl"))
 	require.NoError(t, err)
 	cut := 0

@@ -25,6 +25,15 @@ func (h marked) around(what string, do func() error) error {
 	return err
 }
 
+// Lock implements engine.Host.
+func (h marked) Lock(ctx context.Context, by engine.Holder, take func(engine.Lock) error) (held engine.Held, err error) {
+	err = h.around("lock", func() error {
+		held, err = h.Host.Lock(ctx, by, take)
+		return err
+	})
+	return held, err
+}
+
 // Exec implements engine.Host.
 func (h marked) Exec(ctx context.Context, c engine.Command) (out engine.Output, err error) {
 	err = h.around("command "+c.Argv[0], func() error {

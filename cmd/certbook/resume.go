@@ -26,7 +26,8 @@ such a run leaves behind (a manifest that was moved out, a key without its
 certificate, scratch directories), then goes on as the run would have: state
 decides what is left to do. Hosts that were done are not touched again.
 
-It is a run of its own, with its own log, which names the one it resumes.`,
+It is a run of its own, with its own log, which names the one it resumes. Locks
+that the run has left on hosts are taken over.`,
 		Example: `  certbook runs
   certbook resume --yes`,
 		Args: cobra.MaximumNArgs(1),
@@ -80,6 +81,7 @@ func (s *session) resume(ctx context.Context, name, output, runDir string) error
 		}
 	}
 	s.invocation, s.resumes = in, old.ID
+	s.own = func(run string) bool { return slices.ContainsFunc(chain, func(p *past) bool { return p.ID == run }) }
 	return s.runLoaded(ctx, l, done, output, runDir)
 }
 

@@ -27,7 +27,8 @@ run that ended well, one that failed, and one that was cut off.
 
 It is a run of its own: logged, backed up, rolled back when it fails, and it can
 be rolled back itself. Certificates that have ended in the meantime and files that
-others have changed since are not touched without --force.
+others have changed since are not touched without --force. Locks that the run has
+left on hosts are taken over.
 
 The playbook is 'certbook playbooks rollback'.`,
 		Example: `  certbook runs
@@ -94,7 +95,7 @@ func (s *session) rollback(ctx context.Context, name string, force bool, output,
 	if s.invocation, err = s.docs.invocation("rollback"); err != nil {
 		return err
 	}
-	s.undoes = old.ID
+	s.undoes, s.own = old.ID, after(old, runDir)
 	return s.runLoaded(ctx, l, nil, output, runDir)
 }
 
@@ -118,6 +119,23 @@ func resumedBy(old *past, runDir string) error {
 		}
 	}
 	return nil
+}
+
+// after tells the run and those that went on with it or were to bring it back.
+// What they have left locked is this rollback's to take: resumedBy has refused
+// when another one has to be brought back first.
+func after(old *past, runDir string) func(run string) bool {
+	list, _ := pasts(runDir) // a log that cannot be read gives no right to a lock
+	family := map[string]bool{old.ID: true}
+	for grown := true; grown; {
+		grown = false
+		for _, p := range list {
+			if !family[p.ID] && (family[p.Origin.Resumes] || family[p.Origin.Undoes]) {
+				family[p.ID], grown = true, true
+			}
+		}
+	}
+	return func(run string) bool { return family[run] }
 }
 
 // limitTo returns the hosts that are both in --limit and in the list.

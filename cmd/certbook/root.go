@@ -27,7 +27,8 @@ type streams struct {
 const exitHelp = `
 Exit codes:
   0  as wished
-  1  failed, and the hosts are as before (refused, unreachable, or rolled back and proven)
+  1  failed, and the hosts are as before (refused, locked by another run, unreachable,
+     or rolled back and proven)
   2  wrong usage or an invalid document; nothing was dialled
   3  attention: something is due or stale (check), changes are pending (plan --detailed-exitcode),
      a checkpoint was not left on a host (run --copy-checkpoint)
@@ -72,7 +73,7 @@ audit log.
 	root.AddCommand(
 		runCommand(std), planCommand(std), checkCommand(std), lintCommand(std),
 		actionsCommand(std), playbooksCommand(std), schemaCommand(std),
-		runsCommand(std), resumeCommand(std), rollbackCommand(std), auditCommand(std), demoCommand(std), emulateCommand(std), versionCommand(std),
+		runsCommand(std), locksCommand(std), resumeCommand(std), rollbackCommand(std), auditCommand(std), demoCommand(std), emulateCommand(std), versionCommand(std),
 	)
 	root.InitDefaultCompletionCmd()
 	for _, cmd := range root.Commands() {

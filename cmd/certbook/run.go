@@ -25,6 +25,9 @@ func runCommand(std streams) *cobra.Command {
 file. On a terminal it first shows the plan and asks; elsewhere it needs --yes.
 
 The first Ctrl-C finishes the present step and stops, the second stops at once.
+A run that changes something locks its hosts before its first step and refuses
+when another run has one of them ('certbook locks' lists them).
+
 The audit log of the run is RUN-DIR/RUN/audit.jsonl. With --sign-key, signed
 checkpoints of it are beside it; see certbook audit verify --help.`,
 		Example: `  certbook run --yes
@@ -45,6 +48,7 @@ checkpoints of it are beside it; see certbook audit verify --help.`,
 func (s *session) runFlags(f *pflag.FlagSet, output, runDir *string) {
 	s.conn.flags(f)
 	s.sign.flags(f)
+	f.BoolVar(&s.breakLock, "break-lock", false, "take over the lock that another run has left on a host; never that of a living one")
 	f.BoolVarP(&s.yes, "yes", "y", false, "do not ask")
 	f.BoolVarP(&s.verbose, "verbose", "v", false, "show every command and every written file")
 	f.StringVarP(output, "output", "o", "text", "what to print at the end: text or json")

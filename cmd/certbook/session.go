@@ -37,6 +37,9 @@ type session struct {
 	resumes    string             // the run that this one goes on with
 	undoes     string             // the run that this one brings back
 
+	breakLock bool                  // take over what any other run has left locked
+	own       func(run string) bool // runs whose locks this one may take over; nil is none
+
 	opened   *schema.Secrets // the inventory's, once they were opened
 	lintOnly bool            // nothing is dialled and nobody is asked
 }
@@ -88,11 +91,19 @@ func (s *session) origin() engine.Origin {
 	return o
 }
 
+// locking says in whose name hosts are locked.
+func (s *session) locking() engine.Locking {
+	o := s.origin()
+	user, _, _ := strings.Cut(o.User, " as ") // the person
+	return engine.Locking{Owner: user + "@" + o.Machine, PID: os.Getpid(), Own: s.own, Break: s.breakLock}
+}
+
 // runner returns a runner for the documents that passes events to emit.
 func (s *session) runner(l *loaded, emit func(engine.Event) error) *engine.Runner {
 	d := s.dialer(l.inventory)
 	return &engine.Runner{
 		Dial: d.dial, Emit: emit, Now: time.Now, Sleep: sleep, Rand: rand.Float64, Forks: s.conn.forks,
+		Lock: s.locking(),
 	}
 }
 

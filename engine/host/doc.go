@@ -15,7 +15,12 @@
 //	  |
 //	transport: local (os/exec) | ssh (x/crypto/ssh, one connection, bounded sessions)
 //
-// A machine needs a POSIX sh, GNU coreutils and any awk; a machine behind SSH
+// Lock keeps a session for as long as it is held (lock.go): its script ends with
+// the connection, or when it hears nothing more, and the lock with it. It has no
+// wrapper, as it watches its input itself.
+//
+// A machine needs a POSIX sh, GNU coreutils, any awk, and flock when it is
+// changed; a machine behind SSH
 // also openssl, when PublicKeys is asked for. Nothing is installed on it.
 //
 // Private keys, tokens and passwords are taken out of what ReadFiles returns

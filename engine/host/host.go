@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"certbook/engine"
@@ -28,6 +29,9 @@ type Host struct {
 	direct  bool     // programs are started by the transport itself, without the wrapper
 	sudo    *sudo    // nil: as the login user
 	timeout time.Duration
+
+	mu      sync.Mutex
+	holders []*holder // whose sessions end with the connection
 }
 
 // Path returns where p lies on the machine.
@@ -49,8 +53,21 @@ func (h *Host) unroot(p string) string {
 	return p
 }
 
-// Close ends the connection.
-func (h *Host) Close() error { return h.t.close() }
+// Close ends the connection. A lock that was not released is left.
+func (h *Host) Close() error {
+	h.mu.Lock()
+	holders := h.holders
+	h.holders = nil
+	h.mu.Unlock()
+	for _, k := range holders {
+		k.stop()
+	}
+	err := h.t.close()
+	for _, k := range holders {
+		k.tasks.Wait()
+	}
+	return err
+}
 
 // Now returns the machine's clock.
 func (h *Host) Now(ctx context.Context) (time.Time, error) {
@@ -212,7 +229,8 @@ func (h *Host) run(ctx context.Context, argv, env []string, stdin []byte, limit 
 		p.argv, p.env = argv, all
 		code, err = h.t.run(ctx, p)
 	case h.sudo != nil:
-		code, err = h.sudo.run(ctx, h.t, argv, all, stdin, p)
+		p.hold = true
+		code, err = h.sudo.run(ctx, h.t, func(say bool) []string { return wrap(argv, all, len(stdin), say) }, p)
 	default:
 		p.argv, p.hold = wrap(argv, all, len(stdin), false), true
 		code, err = h.t.run(ctx, p)

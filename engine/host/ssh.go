@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -24,6 +25,7 @@ type remote struct {
 	done    chan struct{} // closed by close
 	gone    chan struct{} // closed when the connection is
 	tasks   sync.WaitGroup
+	lasting atomic.Int32 // sessions whose end nobody waits for
 
 	mu   sync.Mutex
 	lost error // why the connection is gone
@@ -177,7 +179,13 @@ func (r *remote) open(ctx context.Context) (*ssh.Session, error) {
 	for try := 1; ; try++ {
 		s, err := r.client().NewSession()
 		var refused *ssh.OpenChannelError
-		if err == nil || !errors.As(err, &refused) || len(r.slots) < 2 || try == 50 {
+		lasting := int(r.lasting.Load())
+		switch {
+		case err == nil || !errors.As(err, &refused) || try == 50:
+			return s, err
+		case len(r.slots)-lasting < 2 && lasting > 0:
+			return nil, fmt.Errorf("the SSH server allows no second session on a connection, and the host's lock keeps one; set MaxSessions in sshd_config to 2 or more (%w)", err)
+		case len(r.slots) < 2:
 			return s, err
 		}
 		wait := time.NewTimer(200 * time.Millisecond)
@@ -196,6 +204,10 @@ func (r *remote) session(ctx context.Context, line string, p process) (int, erro
 		return -1, fmt.Errorf("no session: %w", r.why(err))
 	}
 	defer s.Close()
+	if p.lasts {
+		r.lasting.Add(1)
+		defer r.lasting.Add(-1)
+	}
 	w, err := s.StdinPipe()
 	if err != nil {
 		return -1, err

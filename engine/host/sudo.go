@@ -88,14 +88,15 @@ func explainSudo(h *Host, err error) error {
 // sudoSays is how many bytes of what sudo prints before the command are looked at.
 const sudoSays = 64 << 10
 
-// run runs argv as root by way of the wrapper.
-func (s *sudo) run(ctx context.Context, t transport, argv, env []string, stdin []byte, p process) (int, error) {
-	p.hold = true
+// run runs a program as root. Asked to by say, its script prints the mark ready
+// on both streams before all else; its input is p.feed.
+func (s *sudo) run(ctx context.Context, t transport, program func(say bool) []string, p process) (int, error) {
 	if s.password == "" {
-		p.argv = append([]string{"sudo", "-n", "--"}, wrap(argv, env, len(stdin), false)...)
+		p.argv = append([]string{"sudo", "-n", "--"}, program(false)...)
 		return t.run(ctx, p)
 	}
-	p.argv = append([]string{"sudo", "-S", "-p", s.prompt, "--"}, wrap(argv, env, len(stdin), true)...)
+	p.argv = append([]string{"sudo", "-S", "-p", s.prompt, "--"}, program(true)...)
+	input := p.feed
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	d := &sudoTalk{
@@ -121,8 +122,10 @@ func (s *sudo) run(ctx context.Context, t transport, argv, env []string, stdin [
 				}
 			case <-d.passed:
 				late.Stop()
-				_, err := w.Write(stdin)
-				return err
+				if input == nil {
+					return nil
+				}
+				return input(w, done)
 			}
 		}
 	}

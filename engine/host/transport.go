@@ -31,6 +31,7 @@ type process struct {
 	env    []string // NAME=value; a transport that goes through the wrapper gets none
 	feed   feed     // writes standard input; nil for none
 	hold   bool     // standard input stays open until the program ends
+	lasts  bool     // it runs for as long as the connection is used
 	stdout io.Writer
 	stderr io.Writer
 }

@@ -74,6 +74,12 @@ func (p *Progress) Emit(e engine.Event) {
 		p.printf(e, "%s\n", p.paint(dim, "play "+clean(e.Play+" on "+strings.Join(e.Hosts, ", "))))
 	case engine.HostUnreachable:
 		p.step(e, p.paint(red, "unreachable"), e.Error)
+	case engine.HostLocked:
+		p.step(e, p.paint(red, "locked"), e.Error)
+	case engine.LockTakenOver:
+		p.step(e, p.paint(yellow, "lock taken over"), e.Message)
+	case engine.LockLost:
+		p.step(e, p.paint(red, "lock lost"), e.Error)
 	case engine.StepOK:
 		p.step(e, "ok", "")
 	case engine.StepSkipped:

@@ -27,6 +27,9 @@ func TestHostileTextIsHarmless(t *testing.T) {
 	p := report.Progress{W: &out, Style: report.Style{Verbose: true}}
 	for _, e := range []engine.Event{
 		{Kind: engine.HostUnreachable, Host: "m1", Error: hostile},
+		{Kind: engine.HostLocked, Host: "m1", Error: hostile},
+		{Kind: engine.LockTakenOver, Host: "m1", Message: hostile},
+		{Kind: engine.LockLost, Host: "m1", Error: hostile},
 		{Kind: engine.StepSkipped, Host: "m1", Step: "s", Message: hostile},
 		{Kind: engine.StepPending, Host: "m1", Step: "s", Message: hostile},
 		{Kind: engine.StepPlanned, Host: "m1", Step: "s", Changes: []engine.Change{change}},

@@ -50,6 +50,8 @@ func Run(t *testing.T, start func(t *testing.T) (engine.Host, string)) {
 		{"public keys", testKeys},
 		{"handshake", testHandshake},
 		{"get", testGet},
+		{"lock", testLock},
+		{"lock that was left", testLockLeft},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			sub := *s

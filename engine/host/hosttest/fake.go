@@ -57,6 +57,7 @@ type Fake struct {
 	calls    []Call
 	fail     map[string][]failure
 	closed   bool
+	held     *fakeHeld // the lock, as long as somebody has it
 }
 
 type handler struct {
