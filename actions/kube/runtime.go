@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"regexp"
 	"strings"
 )
 
@@ -54,10 +55,14 @@ func DetectRuntime(l Layout) (Runtime, error) {
 	return Runtime{}, errors.New("container runtime: kubelet's files name no endpoint: set containerRuntimeEndpoint in its configuration")
 }
 
+// socketForm is the path of a socket that can stand in a command: the file it
+// comes from may hold anything.
+var socketForm = regexp.MustCompile(`^/[A-Za-z0-9._/@+:,=-]{1,200}$`)
+
 func runtimeAt(endpoint, from string) (Runtime, error) {
 	r := Runtime{Kind: OtherCRI, From: from}
 	socket := strings.TrimPrefix(endpoint, "unix://")
-	if !path.IsAbs(socket) || strings.ContainsAny(socket, " \t\n") {
+	if !socketForm.MatchString(socket) {
 		return Runtime{}, fmt.Errorf("container runtime: %s: %q is not a unix socket", from, clip(endpoint))
 	}
 	r.Endpoint = "unix://" + path.Clean(socket)
