@@ -92,11 +92,12 @@ func (l lease) free() lease {
 
 // kubectl returns a request to the API. --raw sends just that request: no
 // discovery, which an aggregated API that is away delays, and no cache in the
-// user's home.
+// user's home. Some versions fetch the whole OpenAPI for that all the same,
+// without --validate=false.
 func kubectl(p engine.Probe, kubeconfig, verb, url string, body []byte) engine.Command {
 	argv := []string{"kubectl", "--kubeconfig", p.Path(kubeconfig), "--request-timeout=10s", verb, "--raw", url}
 	if body != nil {
-		argv = append(argv, "-f", "-")
+		argv = append(argv, "--validate=false", "-f", "-")
 	}
 	return engine.Command{Argv: argv, Stdin: body}
 }

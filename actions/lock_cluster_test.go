@@ -62,7 +62,7 @@ func (s *leaseServer) kubectl(c engine.Command) engine.Output {
 		return fail(`Error from server (NotFound): leases.coordination.k8s.io "certbook" not found`)
 	}
 	var sent map[string]any
-	if err := json.Unmarshal(c.Stdin, &sent); err != nil || !slices.Equal(c.Argv[7:], []string{"-f", "-"}) {
+	if err := json.Unmarshal(c.Stdin, &sent); err != nil || !slices.Equal(c.Argv[7:], []string{"--validate=false", "-f", "-"}) {
 		return fail("error: %v", err)
 	}
 	version := sent["metadata"].(map[string]any)["resourceVersion"]
