@@ -21,6 +21,9 @@ type Context struct {
 
 	// Now is the controller's clock, which preflight compares with the host's.
 	Now func() time.Time
+
+	// Lock says in whose name lock-cluster locks, and what it takes over.
+	Lock engine.Locking
 }
 
 // Registry returns all actions by name.
@@ -34,6 +37,7 @@ func Registry(c Context) engine.Registry {
 		"gen-kubeconfig":    genKubeconfigSpec(),
 		"health-gate":       healthGateSpec(),
 		"install-certs":     installCertsSpec(),
+		"lock-cluster":      lockClusterSpec(c),
 		"preflight":         preflightSpec(c),
 		"renew-certs":       renewCertsSpec(),
 		"repair-run":        repairRunSpec(),

@@ -29,8 +29,8 @@ func mirrorPods(addresses ...string) string {
 	return `{"items":[` + strings.Join(list, ",") + `]}`
 }
 
-// leases are those of the two, renewed at some time.
-func leases(manager, scheduler time.Time) string {
+// leaseList is those of the two, renewed at some time.
+func leaseList(manager, scheduler time.Time) string {
 	const one = `{"metadata":{"name":%q,"namespace":"kube-system"},"spec":{"holderIdentity":"m2_1","leaseDurationSeconds":15,"renewTime":%q}}`
 	return fmt.Sprintf(`{"items":[{"metadata":{"name":"apiserver-x"},"spec":{"renewTime":"2020-01-01T00:00:00.000000Z"}},`+one+`,`+one+`]}`,
 		kube.ControllerManager, manager.UTC().Format("2006-01-02T15:04:05.000000Z"), kube.Scheduler, scheduler.UTC().Format("2006-01-02T15:04:05.000000Z"))
@@ -50,7 +50,7 @@ func cluster(t *testing.T, tool string) *fakeNode {
 	require.NoError(t, err)
 	n.api = map[string]string{
 		kube.ServersPath: mirrorPods("172.30.0.13:6443", "172.30.0.11:6443", "172.30.0.12:6443"),
-		kube.LeasesPath:  leases(now.Add(-2*time.Second), now.Add(-time.Second)),
+		kube.LeasesPath:  leaseList(now.Add(-2*time.Second), now.Add(-time.Second)),
 	}
 	for _, url := range []string{"https://172.30.0.12:6443/readyz", "https://172.30.0.13:6443/readyz"} {
 		n.answers(url, 200, "ok")
@@ -135,15 +135,15 @@ func TestHealthGate(t *testing.T) {
 			n.answers("https://172.30.0.12:6443/readyz", 401, "Unauthorized")
 		}, nil, nil, all},
 		"the lease is old": {func(n *fakeNode, now time.Time) {
-			n.api[kube.LeasesPath] = leases(now.Add(-90*time.Second), now)
+			n.api[kube.LeasesPath] = leaseList(now.Add(-90*time.Second), now)
 		}, []string{"nobody leads as kube-controller-manager: its lease, of m2_1, was last renewed at ", ", 1m30s ago by this host's clock"}, nil, Health{}},
 		"nobody leads, as the old certificate has ended": {func(n *fakeNode, now time.Time) {
 			n.renewed("controller-manager.conf")
-			n.api[kube.LeasesPath] = leases(now.Add(-90*time.Second), now.Add(time.Minute))
+			n.api[kube.LeasesPath] = leaseList(now.Add(-90*time.Second), now.Add(time.Minute))
 		}, nil, []string{"nobody leads as kube-controller-manager: its lease, of m2_1, was last renewed at "}, all},
 		"nobody leads, and another's is outdated": {func(n *fakeNode, now time.Time) {
 			n.renewed("scheduler.conf")
-			n.api[kube.LeasesPath] = leases(now.Add(-90*time.Second), now.Add(time.Minute))
+			n.api[kube.LeasesPath] = leaseList(now.Add(-90*time.Second), now.Add(time.Minute))
 		}, []string{"nobody leads as kube-controller-manager: its lease"}, nil, Health{}},
 		"there is no lease": {func(n *fakeNode, _ time.Time) {
 			n.api[kube.LeasesPath] = `{"items":[]}`
@@ -166,7 +166,7 @@ func TestHealthGate(t *testing.T) {
 		"all at once": {func(n *fakeNode, now time.Time) {
 			n.etcdctl["endpoint health"] = strings.ReplaceAll(healthOfThree, `"https://172.30.0.13:2379","health":true`, `"https://172.30.0.13:2379","health":false`)
 			n.answers("https://172.30.0.13:6443/readyz", 500, "no")
-			n.api[kube.LeasesPath] = leases(now.Add(-time.Hour), now.Add(-time.Hour))
+			n.api[kube.LeasesPath] = leaseList(now.Add(-time.Hour), now.Add(-time.Hour))
 		}, []string{"etcd's member m3 ", "the API server 172.30.0.13:6443", "kube-controller-manager", "kube-scheduler"}, nil, Health{}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -202,12 +202,12 @@ func TestHealthGateClocks(t *testing.T) {
 	require.NoError(t, err)
 	a := newGate()
 	ahead := now.Add(5 * time.Minute)
-	n.api[kube.LeasesPath] = leases(ahead, now)
+	n.api[kube.LeasesPath] = leaseList(ahead, now)
 	_, err = a.Check(t.Context(), n)
 	require.ErrorContains(t, err, "nobody leads as kube-controller-manager")
 	_, err = a.Check(t.Context(), n)
 	require.Error(t, err, "it was not renewed")
-	n.api[kube.LeasesPath] = leases(ahead.Add(2*time.Second), now)
+	n.api[kube.LeasesPath] = leaseList(ahead.Add(2*time.Second), now)
 	_, err = a.Check(t.Context(), n)
 	require.NoError(t, err)
 }

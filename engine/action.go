@@ -1,6 +1,9 @@
 package engine
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // Action is the verb of a step: a pointer to a struct whose fields are the
 // step's arguments. The engine makes a new one for each step and host, so an
@@ -40,6 +43,24 @@ type Reverter interface {
 type Follower interface {
 	Applier
 	Follows()
+}
+
+// Keeper is an action that takes something for as long as the run lasts, such as
+// a lock. That is no change: Check finds none, and says by an error that it cannot
+// be taken. A plan only checks.
+type Keeper interface {
+	Action
+
+	// Take is called once Check is satisfied. It returns how often Renew is to be
+	// called, 0 when there is nothing to keep. Its Result is the step's.
+	Take(ctx context.Context, h Host) (res Result, renew time.Duration, err error)
+
+	// Renew is called while other steps work on the host. An error says that
+	// what was taken is another's now: the run begins no further step.
+	Renew(ctx context.Context, h Host) error
+
+	// Release is called at the end of the run, however it ends.
+	Release(ctx context.Context, h Host) error
 }
 
 // Validator is an action with rules that go beyond the types of its

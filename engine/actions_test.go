@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"certbook/engine"
 	"certbook/schema"
@@ -162,6 +163,31 @@ func (sayAction) Check(ctx context.Context, p engine.Probe) (engine.Result, erro
 	return engine.Result{}, err
 }
 
+// keepAction takes a key for as long as the run lasts.
+type keepAction struct {
+	Key string `yaml:"key" default:"lock" doc:"the key"`
+}
+
+func (a *keepAction) Check(ctx context.Context, p engine.Probe) (engine.Result, error) {
+	_, err := p.Query(ctx, engine.Command{Argv: []string{"get", a.Key}})
+	return engine.Result{Outputs: seen{Have: "free"}}, err
+}
+
+func (a *keepAction) Take(ctx context.Context, h engine.Host) (engine.Result, time.Duration, error) {
+	_, err := h.Exec(ctx, engine.Command{Argv: []string{"take", a.Key}})
+	return engine.Result{Outputs: seen{Have: "taken"}}, time.Minute, err
+}
+
+func (a *keepAction) Renew(ctx context.Context, h engine.Host) error {
+	_, err := h.Exec(ctx, engine.Command{Argv: []string{"renew", a.Key}})
+	return err
+}
+
+func (a *keepAction) Release(ctx context.Context, h engine.Host) error {
+	_, err := h.Exec(ctx, engine.Command{Argv: []string{"release", a.Key}})
+	return err
+}
+
 func registry() engine.Registry {
 	return engine.Registry{
 		"set":    {New: func() engine.Action { return &setAction{} }, Outputs: seen{}},
@@ -171,6 +197,7 @@ func registry() engine.Registry {
 		"look":   {New: func() engine.Action { return &lookAction{} }, Outputs: seen{}},
 		"odd":    {New: func() engine.Action { return &oddAction{} }},
 		"panic":  {New: func() engine.Action { return &panicAction{} }},
+		"keep":   {New: func() engine.Action { return &keepAction{} }, Outputs: seen{}},
 		"say":    {New: func() engine.Action { return &sayAction{} }},
 	}
 }

@@ -38,6 +38,17 @@
 // back, and begins no other. Cancelling the context stops at once: nothing is
 // rolled back, and the report and the log say what is where.
 //
+// # Locks
+//
+// A run that may change something takes the lock of every host before its first
+// step ([Locker]) and keeps it to its end. It ends with the process or the
+// connection, so that a lock that is held has a living run behind it; what is
+// left of one tells whose it was. Before each change the run asks whether the
+// host is still its own: one whose lock was lost is not touched again. What an
+// action takes beyond a host, as the lock of a cluster, is kept by the engine
+// ([Keeper]); it is no change, so that a plan has none and a resumed run takes it
+// again.
+//
 // # Plans
 //
 // In a plan, reading steps run and writing ones are withheld. What a later step

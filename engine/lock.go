@@ -77,7 +77,11 @@ func (l Lock) String() string {
 	if l.Age() >= 24*time.Hour {
 		layout = "2006-01-02 15:04:05"
 	}
-	return fmt.Sprintf("%s since %s UTC (%s ago): run %s of %s", l.Owner, l.Since.UTC().Format(layout), Ago(l.Age()), l.Run, l.Playbook)
+	text := fmt.Sprintf("%s since %s UTC (%s ago): run %s", l.Owner, l.Since.UTC().Format(layout), Ago(l.Age()), l.Run)
+	if l.Playbook != "" {
+		text += " of " + l.Playbook
+	}
+	return text
 }
 
 // Ago writes a duration in its largest unit.
@@ -215,15 +219,20 @@ func (x *execution) lockHost(ctx context.Context, h *hostState) error {
 
 // use asks before each change whether the host is still this run's: once its
 // lock is lost, another run may work there.
-func (s *stepRun) use(ctx context.Context) error {
-	if s.h.held == nil {
+func (r *recorder) use(ctx context.Context) error {
+	held := r.s.h.held
+	if held == nil {
 		return nil
 	}
-	err := s.h.held.Change(ctx)
+	ask := held.Change
+	if r.keeps {
+		ask = held.Check
+	}
+	err := ask(ctx)
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
-	return s.lostLock(s.h, err)
+	return r.s.lostLock(r.s.h, err)
 }
 
 // lostLock records once that a host's lock was lost.

@@ -10,6 +10,7 @@ import (
 
 	"certbook/engine"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -46,12 +47,12 @@ func TestARunLocksAllItsHostsBeforeItsFirstStep(t *testing.T) {
 	w.hook["m1 set a"] = func(context.Context) error {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		require.Equal(t, "lock m1 lock m2 lock m3", strings.Join(w.lockLog, " "))
+		assert.Equal(t, "lock m1 lock m2 lock m3", strings.Join(w.lockLog, " "))
 		by := w.locks["m1"].Holder
-		require.True(t, by.Changed, "before the change")
-		require.False(t, w.locks["m2"].Changed)
+		assert.True(t, by.Changed, "before the change")
+		assert.False(t, w.locks["m2"].Changed)
 		by.Since, by.Changed = time.Time{}, false
-		require.Equal(t, engine.Holder{Owner: "bob@ctl", Run: "run-1", Playbook: "test", PID: 9}, by)
+		assert.Equal(t, engine.Holder{Owner: "bob@ctl", Run: "run-1", Playbook: "test", PID: 9}, by)
 		return nil
 	}
 	rep := w.locked(t, engine.Locking{Owner: "bob@ctl", PID: 9})
@@ -82,30 +83,29 @@ func TestLockedByAnotherRun(t *testing.T) {
 	unknown := &engine.Lock{Holder: engine.Holder{Changed: true}}
 	undoing := found(false, true)
 	undoing.Undoes = "run-00"
-	for _, c := range []struct {
-		name    string
+	for name, c := range map[string]struct {
 		lock    *engine.Lock
 		locking engine.Locking
 		refused string // the error
 		taken   string // the reason
 	}{
-		{name: "living", lock: found(true, false), locking: engine.Locking{Break: true, Own: own},
+		"living": {lock: found(true, false), locking: engine.Locking{Break: true, Own: own},
 			refused: "m2: locked by ann@ctl since 12:03:11 UTC (4m ago): run run-0 of renew; wait for it or stop it there (--break-lock breaks no lock of a living run)"},
-		{name: "left", lock: found(false, true),
+		"left": {lock: found(false, true),
 			refused: "m2: left locked by ann@ctl since 12:03:11 UTC (4m ago): run run-0 of renew; its process is gone, last seen 60s ago; there 'certbook resume run-0' goes on, 'certbook rollback run-0' brings back, --break-lock takes the lock over"},
-		{name: "left by a rollback", lock: undoing,
+		"left by a rollback": {lock: undoing,
 			refused: "m2: left locked by ann@ctl since 12:03:11 UTC (4m ago): run run-0 of renew; its process is gone, last seen 60s ago; there 'certbook rollback run-00' goes on, --break-lock takes the lock over"},
-		{name: "left by nobody known", lock: unknown, locking: engine.Locking{Own: func(string) bool { return true }},
+		"left by nobody known": {lock: unknown, locking: engine.Locking{Own: func(string) bool { return true }},
 			refused: "m2: left locked by an unknown owner, whose process is gone: /var/lib/certbook/lock holds no lock of Certbook's; --break-lock takes it over"},
-		{name: "nobody known, broken", lock: unknown, locking: engine.Locking{Break: true}, taken: "left by an unknown owner; taken over: --break-lock"},
-		{name: "left, broken", lock: found(false, true), locking: engine.Locking{Break: true},
+		"nobody known, broken": {lock: unknown, locking: engine.Locking{Break: true}, taken: "left by an unknown owner; taken over: --break-lock"},
+		"left, broken": {lock: found(false, true), locking: engine.Locking{Break: true},
 			taken: "left by ann@ctl since 12:03:11 UTC (4m ago): run run-0 of renew; taken over: --break-lock"},
-		{name: "own", lock: found(false, true), locking: engine.Locking{Own: own},
+		"own": {lock: found(false, true), locking: engine.Locking{Own: own},
 			taken: "left by ann@ctl since 12:03:11 UTC (4m ago): run run-0 of renew; taken over: this run goes on with that one or brings it back"},
-		{name: "unchanged", lock: found(false, false),
+		"unchanged": {lock: found(false, false),
 			taken: "left by ann@ctl since 12:03:11 UTC (4m ago): run run-0 of renew; taken over: that run had changed nothing here"},
 	} {
-		t.Run(c.name, func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
 			w := newWorld()
 			w.locks["m2"] = c.lock
 			rep := w.locked(t, c.locking)

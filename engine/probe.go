@@ -25,7 +25,8 @@ type readOnly struct{ Probe }
 // recorder is a host whose commands and writes become events.
 type recorder struct {
 	Host
-	s *stepRun
+	s     *stepRun
+	keeps bool // what is done lasts no longer than the run
 }
 
 func (r *recorder) command(c Command, run func(Command) (Output, error)) (Output, error) {
@@ -59,7 +60,7 @@ func (r *recorder) Query(ctx context.Context, c Command) (Output, error) {
 
 // Exec implements Host.
 func (r *recorder) Exec(ctx context.Context, c Command) (Output, error) {
-	if err := r.s.use(ctx); err != nil {
+	if err := r.use(ctx); err != nil {
 		return Output{Code: -1}, err
 	}
 	return r.command(c, func(c Command) (Output, error) { return r.Host.Exec(ctx, c) })
@@ -67,7 +68,7 @@ func (r *recorder) Exec(ctx context.Context, c Command) (Output, error) {
 
 // WriteFile implements Host.
 func (r *recorder) WriteFile(ctx context.Context, file string, data []byte, opt FileOptions) error {
-	if err := r.s.use(ctx); err != nil {
+	if err := r.use(ctx); err != nil {
 		return err
 	}
 	return r.written(ctx, opt, r.Host.WriteFile(ctx, file, data, opt), file)
@@ -75,7 +76,7 @@ func (r *recorder) WriteFile(ctx context.Context, file string, data []byte, opt 
 
 // Install implements Host.
 func (r *recorder) Install(ctx context.Context, src, dst string, opt FileOptions) error {
-	if err := r.s.use(ctx); err != nil {
+	if err := r.use(ctx); err != nil {
 		return err
 	}
 	return r.written(ctx, opt, r.Host.Install(ctx, src, dst, opt), dst)
@@ -83,7 +84,7 @@ func (r *recorder) Install(ctx context.Context, src, dst string, opt FileOptions
 
 // InstallAll implements Host.
 func (r *recorder) InstallAll(ctx context.Context, files []Copy, opt FileOptions) error {
-	if err := r.s.use(ctx); err != nil {
+	if err := r.use(ctx); err != nil {
 		return err
 	}
 	var paths []string

@@ -91,9 +91,11 @@ type execution struct {
 	hosts   map[string]*hostState
 	done    []*hostState // hosts on which an earlier run has left nothing to do but perhaps its lock
 
-	mu      sync.Mutex // guards writing events, hosts' results, broken and stopped
+	mu      sync.Mutex // guards writing events, hosts' results, and what follows
 	broken  error      // the event stream failed
 	stopped bool       // an interrupt was announced
+	taken   error      // what the run had taken for its duration is another's
+	kept    []*keeping // what it has taken
 }
 
 // hostState is one host during a run. Only one goroutine at a time works on a
@@ -150,11 +152,12 @@ func (x *execution) halted(ctx context.Context) bool {
 	broken := x.broken != nil
 	announce := stop && !broken && !x.stopped
 	x.stopped = x.stopped || announce
+	taken := x.taken != nil
 	x.mu.Unlock()
 	if announce {
 		x.emit(Event{Kind: Interrupted, Message: "no further step is begun"})
 	}
-	return stop || broken
+	return stop || broken || taken
 }
 
 // interrupted reports whether an interrupt was announced.
@@ -329,6 +332,7 @@ func (x *execution) finish(p *PlannedPlay, h *hostState) {
 
 // close gives the locks back and ends the connections.
 func (x *execution) close(ctx context.Context) {
+	x.letGo(ctx)
 	all := x.done
 	for _, name := range sortedKeys(x.hosts) {
 		all = append(all, x.hosts[name])
@@ -365,7 +369,11 @@ func (x *execution) report(ctx context.Context, names []string) *Report {
 		}
 	}
 	rep.Left = x.left()
-	interrupted := len(rep.Left) > 0 && x.halted(ctx) && x.broken == nil
+	if x.taken != nil && len(rep.Left) > 0 {
+		failed = true
+		errs = multierror.Append(errs, x.taken)
+	}
+	interrupted := len(rep.Left) > 0 && x.halted(ctx) && x.broken == nil && x.taken == nil
 	switch {
 	case x.broken != nil:
 		rep.Outcome = OutcomePartial

@@ -197,6 +197,10 @@ func (s *stepRun) once(ctx context.Context, action Action) (changed bool, res Re
 	host := &recorder{Host: s.h.host, s: s}
 	probe := readOnly{host}
 	res, err = action.Check(ctx, probe)
+	if keeper, ok := action.(Keeper); ok && err == nil {
+		res, err = s.take(ctx, keeper)
+		return false, res, err
+	}
 	if err != nil || len(res.Changes) == 0 {
 		return s.wasApplied(action), res, err
 	}

@@ -84,7 +84,7 @@ func demo(ctx context.Context, std streams, keep string) (err error) {
 	}
 	fmt.Fprintf(std.out, `Three masters, m1 m2 m3, below %s.
 Real here: the certificates, the files, the TLS servers on 127.0.0.1, certbook.
-Emulated:  kubeadm, crictl, systemctl and the kubelet, and whatever else the
+Emulated:  kubeadm, kubectl, crictl, systemctl and the kubelet, and whatever else the
            components do. Every component is a process of its own.
 `, dir)
 	return story(signaled, std, box, filepath.Join(dir, "runs"))

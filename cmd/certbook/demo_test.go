@@ -56,6 +56,10 @@ func TestDemo(t *testing.T) {
 		require.Zero(t, code)
 		require.Contains(t, out, " of renew: ok\n")
 	}
+	lease, err := os.ReadFile(filepath.Join(dir, "lease.json"))
+	require.NoError(t, err)
+	require.Contains(t, string(lease), `"spec":{}`, "the cluster's lock was given back")
+	require.NotContains(t, d.stderr.String(), "warning  the cluster is not locked")
 	logs := tree(t, filepath.Join(dir, "runs")) + d.stdout.String() + d.stderr.String()
 	for _, line := range append(before, privateKeys(t, dir)...) {
 		require.NotContains(t, logs, line)

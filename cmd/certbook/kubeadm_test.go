@@ -72,6 +72,7 @@ func local(t *testing.T, tree kubeadm.Tree) machine {
 	bin := tree.Path("/usr/local/bin")
 	require.NoError(t, os.MkdirAll(bin, 0o755))
 	require.NoError(t, os.Symlink(tree.Binary, filepath.Join(bin, "kubeadm")))
+	noAPI(t, tree)
 	return machine{tree: tree, flags: []string{"--root", tree.Root}, dir: t.TempDir()}
 }
 
@@ -91,6 +92,7 @@ func remoteFor(t *testing.T, tree kubeadm.Tree, users ...string) machine {
 		binds[dir] = tree.Path(dir)
 	}
 	copyFile(t, tree.Binary, tree.Path("/usr/local/bin/kubeadm"))
+	noAPI(t, tree)
 	s := hosttest.SSHD(t, hosttest.SSHDOptions{Binds: binds, Users: users})
 	inventory := filepath.Join(t.TempDir(), "inventory.yaml")
 	require.NoError(t, os.WriteFile(inventory, fmt.Appendf(nil, `version: 1
@@ -99,6 +101,14 @@ hosts: {node: {address: 127.0.0.1}}
 groups: {masters: {hosts: [node]}}
 `, s.Port, s.Identity, s.KnownHosts), 0o600))
 	return machine{tree: tree, flags: []string{"-i", inventory, "--ssh-config", "none"}, dir: t.TempDir()}
+}
+
+// noAPI gives a machine a kubectl whose API server is away, instead of one that
+// this machine may have.
+func noAPI(t *testing.T, tree kubeadm.Tree) {
+	t.Helper()
+	require.NoError(t, os.WriteFile(tree.Path("/usr/local/bin/kubectl"),
+		[]byte("#!/bin/sh\necho 'The connection to the server was refused' >&2\nexit 1\n"), 0o755))
 }
 
 func copyFile(t *testing.T, from, to string) {

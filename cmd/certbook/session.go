@@ -51,7 +51,7 @@ func (s *session) terminal() bool {
 
 // actions returns what the actions need of the controller.
 func (s *session) actions() actions.Context {
-	return actions.Context{Ask: s.ask, Now: time.Now}
+	return actions.Context{Ask: s.ask, Now: time.Now, Lock: s.locking()}
 }
 
 // ask puts a question on the terminal. With --yes the answer is yes.

@@ -51,7 +51,7 @@ wait=$3 patience=$4 line=$5 marked=$6
 mkdir -p -m 700 -- "$dir" || exit 1
 [ ! -e "$file" ] || [ -f "$file" ] || die "$file is not a regular file"
 umask 077
-{ : >>"$file"; } 2>/dev/null || die "$file cannot be written"
+(: >>"$file") 2>/dev/null || die "$file cannot be written; a run that changes something needs root"
 chmod 600 -- "$file" && exec 9>>"$file" || exit 1
 hear() { exec timeout --foreground "$patience" sh -c 'read -r word && echo "$word"' 9>&- 2>/dev/null; }
 keep() {
@@ -74,7 +74,7 @@ while word=$(hear); do
 	beat) touch -c -- "$file" 9>&- ;;
 	mark) keep "$marked" ;;
 	free)
-		: >"$file"
+		printf '' >"$file" && { sync -- "$file" 2>/dev/null || sync; } 9>&- || die "$file cannot be written"
 		echo freed
 		exit 0
 		;;
@@ -92,7 +92,7 @@ die "the run's process gave no sign of life"
 const readLockScript = lockFunctions + `
 [ -e "$file" ] || exit 0
 [ -f "$file" ] || die "$file is not a regular file"
-{ : <"$file"; } 2>/dev/null || die "$file cannot be read"
+(: <"$file") 2>/dev/null || die "$file cannot be read; locks are root's to see"
 [ -s "$file" ] || exit 0
 exec 9<"$file" || exit 1
 if flock -n -s 9; then tell left; else tell held; fi

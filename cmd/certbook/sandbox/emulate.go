@@ -32,6 +32,8 @@ func Emulate(name string, args []string, in io.Reader, out, errs io.Writer) int 
 		err = component(root, args[0], in)
 	case "kubeadm":
 		err = kubeadm(root, args, out)
+	case "kubectl":
+		err = kubectl(root, args, in, out)
 	case "crictl":
 		err = crictl(root, args, out)
 	case "systemctl":

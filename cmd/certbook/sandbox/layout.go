@@ -29,7 +29,7 @@ func (m *master) lay(cas authorities, program string) error {
 			return err
 		}
 	}
-	for _, command := range []string{"kubeadm", "crictl", "systemctl"} {
+	for _, command := range []string{"kubeadm", "kubectl", "crictl", "systemctl"} {
 		script := fmt.Sprintf("#!/bin/sh\n# Emulated for certbook demo.\nexec %s demo-emulate %s \"$@\"\n", quote(program), command)
 		if err := write(m.root, "usr/bin/"+command, []byte(script), 0o755); err != nil {
 			return err
