@@ -12,6 +12,11 @@ import (
 	"syscall"
 )
 
+// serverError is what the API server answers, in kubectl's words.
+type serverError string
+
+func (e serverError) Error() string { return "Error from server " + string(e) }
+
 // kubectl knows get, create and replace --raw of the lease that lock-cluster
 // keeps. All masters share it, as they share an API server.
 func kubectl(root string, args []string, in io.Reader, out io.Writer) error {
@@ -38,7 +43,7 @@ func kubectl(root string, args []string, in io.Reader, out io.Writer) error {
 	}
 	verb := args[i-1]
 	if verb == "get" && have == nil {
-		return errors.New(`Error from server (NotFound): leases.coordination.k8s.io "certbook" not found`)
+		return serverError(`(NotFound): leases.coordination.k8s.io "certbook" not found`)
 	}
 	if verb == "get" {
 		return json.NewEncoder(out).Encode(have)
@@ -51,9 +56,9 @@ func kubectl(root string, args []string, in io.Reader, out io.Writer) error {
 	case !ok:
 		return errors.New("no metadata")
 	case verb == "create" && have != nil:
-		return errors.New(`Error from server (AlreadyExists): leases.coordination.k8s.io "certbook" already exists`)
+		return serverError(`(AlreadyExists): leases.coordination.k8s.io "certbook" already exists`)
 	case verb == "replace" && (have == nil || meta["resourceVersion"] != strconv.Itoa(version)):
-		return errors.New(`Error from server (Conflict): the object has been modified`)
+		return serverError("(Conflict): the object has been modified")
 	case verb != "create" && verb != "replace":
 		return fmt.Errorf("%s is not emulated", verb)
 	}
