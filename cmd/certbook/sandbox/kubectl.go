@@ -38,7 +38,7 @@ func kubectl(root string, args []string, in io.Reader, out io.Writer) error {
 	}
 	verb := args[i-1]
 	if verb == "get" && have == nil {
-		return errors.New(`Error from server (NotFound): leases.coordination.k8s.io "certbook" not found`)
+		return refusal("NotFound")
 	}
 	if verb == "get" {
 		return json.NewEncoder(out).Encode(have)
@@ -51,9 +51,9 @@ func kubectl(root string, args []string, in io.Reader, out io.Writer) error {
 	case !ok:
 		return errors.New("no metadata")
 	case verb == "create" && have != nil:
-		return errors.New(`Error from server (AlreadyExists): leases.coordination.k8s.io "certbook" already exists`)
+		return refusal("AlreadyExists")
 	case verb == "replace" && (have == nil || meta["resourceVersion"] != strconv.Itoa(version)):
-		return errors.New(`Error from server (Conflict): the object has been modified`)
+		return refusal("Conflict")
 	case verb != "create" && verb != "replace":
 		return fmt.Errorf("%s is not emulated", verb)
 	}
@@ -71,3 +71,6 @@ func kubectl(root string, args []string, in io.Reader, out io.Writer) error {
 	_, err = out.Write(data)
 	return err
 }
+
+// refusal is an error of the API server, by its reason.
+func refusal(reason string) error { return fmt.Errorf("error from server (%s)", reason) }
