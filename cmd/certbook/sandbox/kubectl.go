@@ -12,11 +12,6 @@ import (
 	"syscall"
 )
 
-// serverError is what the API server answers, in kubectl's words.
-type serverError string
-
-func (e serverError) Error() string { return "Error from server " + string(e) }
-
 // kubectl knows get, create and replace --raw of the lease that lock-cluster
 // keeps. All masters share it, as they share an API server.
 func kubectl(root string, args []string, in io.Reader, out io.Writer) error {
@@ -43,7 +38,7 @@ func kubectl(root string, args []string, in io.Reader, out io.Writer) error {
 	}
 	verb := args[i-1]
 	if verb == "get" && have == nil {
-		return serverError(`(NotFound): leases.coordination.k8s.io "certbook" not found`)
+		return refusal("NotFound")
 	}
 	if verb == "get" {
 		return json.NewEncoder(out).Encode(have)
@@ -56,9 +51,9 @@ func kubectl(root string, args []string, in io.Reader, out io.Writer) error {
 	case !ok:
 		return errors.New("no metadata")
 	case verb == "create" && have != nil:
-		return serverError(`(AlreadyExists): leases.coordination.k8s.io "certbook" already exists`)
+		return refusal("AlreadyExists")
 	case verb == "replace" && (have == nil || meta["resourceVersion"] != strconv.Itoa(version)):
-		return serverError("(Conflict): the object has been modified")
+		return refusal("Conflict")
 	case verb != "create" && verb != "replace":
 		return fmt.Errorf("%s is not emulated", verb)
 	}
@@ -76,3 +71,6 @@ func kubectl(root string, args []string, in io.Reader, out io.Writer) error {
 	_, err = out.Write(data)
 	return err
 }
+
+// refusal is an error of the API server, by its reason.
+func refusal(reason string) error { return fmt.Errorf("error from server (%s)", reason) }
