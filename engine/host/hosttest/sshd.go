@@ -3,10 +3,12 @@ package hosttest
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -182,8 +184,8 @@ func (s *Server) start(t *testing.T, opt SSHDOptions) bool {
 	require.NoError(t, err)
 	defer log.Close()
 	cmd := exec.Command("unshare", "-m", "--propagation", "private", "sh", "-c", sshdScript, "sh", s.Dir+"/sshd_config")
+	makeMountPoints(t, slices.Sorted(maps.Keys(opt.Binds)))
 	for at, dir := range opt.Binds {
-		makeMountPoint(t, at)
 		cmd.Args = append(cmd.Args, dir, at)
 	}
 	cmd.Stdout, cmd.Stderr = log, log
@@ -240,23 +242,44 @@ func answers(port int) bool {
 	return err == nil && string(b) == "SSH-"
 }
 
-// makeMountPoint makes a directory, and takes it away again if it was not there.
-func makeMountPoint(t *testing.T, dir string) {
+// mountPoints lists the directories that were made for servers of any process.
+// Who has a server holds a shared lock on it.
+const mountPoints = "/run/certbook-mount-points"
+
+// makeMountPoints makes the directories that are missing. The last server that
+// ends takes them away: a mount point that is removed here is unmounted in every
+// other server's namespace as well.
+func makeMountPoints(t *testing.T, dirs []string) {
 	t.Helper()
-	if _, err := os.Stat(dir); err == nil {
-		return // a file may be bound over a file
-	}
-	var made []string
-	for d := filepath.Clean(dir); ; d = filepath.Dir(d) {
-		if _, err := os.Stat(d); err == nil {
-			break
-		}
-		made = append(made, d)
-	}
-	require.NoError(t, os.MkdirAll(dir, 0o755))
+	list, err := os.OpenFile(mountPoints, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
+	require.NoError(t, err)
+	require.NoError(t, syscall.Flock(int(list.Fd()), syscall.LOCK_SH))
 	t.Cleanup(func() {
-		for _, d := range made {
+		defer list.Close()
+		if syscall.Flock(int(list.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil {
+			return // another server runs
+		}
+		made, err := os.ReadFile(mountPoints)
+		if err != nil {
+			return // it was taken away meanwhile
+		}
+		for _, d := range slices.Backward(strings.Fields(string(made))) {
 			_ = os.Remove(d) // not when somebody has put something there
 		}
+		require.NoError(t, list.Truncate(0))
 	})
+	for _, dir := range dirs {
+		made := ""
+		for d := filepath.Clean(dir); ; d = filepath.Dir(d) {
+			if _, err := os.Stat(d); err == nil { // a file may be bound over a file
+				break
+			}
+			made = d + "\n" + made
+		}
+		_, err := list.WriteString(made)
+		require.NoError(t, err)
+		if made != "" {
+			require.NoError(t, os.MkdirAll(dir, 0o755))
+		}
+	}
 }
