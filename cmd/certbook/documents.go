@@ -2,7 +2,6 @@ package main
 
 import (
 	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -232,9 +231,10 @@ func (l *loaded) compile(ctx actions.Context, plan bool) (*engine.Plan, error) {
 	return compiled, nil
 }
 
-// newRunID returns an identifier that sorts by time and is safe as a file name.
+// newRunID returns an identifier that sorts by time and is safe as a file name:
+// after the second come five digits for the microsecond, and a random one.
 func newRunID(now time.Time) string {
-	var random [3]byte
+	var random [1]byte
 	_, _ = rand.Read(random[:]) // never fails, see crypto/rand
-	return now.Format("20060102T150405Z") + "-" + hex.EncodeToString(random[:])
+	return now.Format("20060102T150405Z") + fmt.Sprintf("-%05x%x", now.Nanosecond()/1000, random[0]&0xf)
 }

@@ -124,10 +124,10 @@ func TestKubeadmRuns(t *testing.T) {
 	before := serials(t)
 	n := lab.Nodes[1]
 	t.Cleanup(func() {
-		_, err := lab.Shell(context.WithoutCancel(t.Context()), n, "pkill -x kubeadm; rm /run/kubeadm")
+		_, err := lab.Shell(context.WithoutCancel(t.Context()), n, "pkill -x kubeadm; rm /root/kubeadm")
 		require.NoError(t, err)
 	})
-	shell(t, n, "cp /bin/sleep /run/kubeadm; setsid /run/kubeadm 600 >/dev/null 2>&1 </dev/null & until pgrep -x kubeadm; do :; done")
+	shell(t, n, "cp /bin/sleep /root/kubeadm; setsid /root/kubeadm 600 >/dev/null 2>&1 </dev/null & for i in 1 2 3 4 5 6 7 8 9; do pgrep -x kubeadm && exit; sleep 0.2; done; exit 1")
 	r := play(t)
 	require.Equal(t, 1, r.code, r.stderr)
 	require.Equal(t, "unchanged", r.Outcome, r.stderr)
