@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/stretchr/testify/require"
 
@@ -111,4 +112,32 @@ func TestLockNeedsFlock(t *testing.T) {
 		require.True(t, errors.As(err, &exit))
 		require.Contains(t, string(out), "no flock, which keeps two runs apart; it is in the package util-linux")
 	}
+}
+
+// FuzzParseLock reads what a host says of its lock: whatever it is, what people
+// are shown of it is short and printable, and what is no lock counts as one of an
+// unknown owner that has begun changes.
+func FuzzParseLock(f *testing.F) {
+	line := func(content string) string {
+		return "left 1780315200.5 1780315190.25 " + base64.StdEncoding.EncodeToString([]byte(content))
+	}
+	f.Add(line(`{"owner":"ann@ctl","run":"r1","playbook":"renew","pid":1,"since":"2026-01-01T00:00:00Z","changed":false}`))
+	f.Add(line(`{"owner":"\u001b[2J","run":"r1","since":"2026-01-01T00:00:00Z"}`))
+	f.Add(line(`{"owner":"ann@ctl","run":"r1","since":"2026-01-01T00:00:00Z"} x`))
+	f.Add(line(""))
+	f.Add("held 99999999999999999999 -1 @@@")
+	f.Add("held 1 2")
+	f.Fuzz(func(t *testing.T, text string) {
+		lock, err := parseLock(text)
+		if err != nil {
+			return
+		}
+		if lock.Owner == "" && (!lock.Changed || lock.Run != "") {
+			t.Fatalf("%q: %+v", text, lock)
+		}
+		said := lock.String() + (&engine.LockedError{Lock: lock}).Error() + (&engine.LeftError{Lock: lock}).Error()
+		if len(said) > 4000 || strings.ContainsFunc(said, func(r rune) bool { return !unicode.IsPrint(r) }) {
+			t.Fatalf("%q says %q", text, said)
+		}
+	})
 }
