@@ -132,7 +132,7 @@ type Locking struct {
 func (l Locking) takesOver(left Lock) (string, error) {
 	switch {
 	case left.Owner != "" && l.Own != nil && l.Own(left.Run):
-		return "this run goes on with that one or brings it back", nil
+		return "that run is over, or this one goes on with it or brings it back", nil
 	case !left.Changed:
 		return "that run had changed nothing here", nil
 	case l.Break:

@@ -101,7 +101,7 @@ func TestLockedByAnotherRun(t *testing.T) {
 		"left, broken": {lock: found(false, true), locking: engine.Locking{Break: true},
 			taken: "left by ann@ctl since 12:03:11 UTC (4m ago): run run-0 of renew; taken over: --break-lock"},
 		"own": {lock: found(false, true), locking: engine.Locking{Own: own},
-			taken: "left by ann@ctl since 12:03:11 UTC (4m ago): run run-0 of renew; taken over: this run goes on with that one or brings it back"},
+			taken: "left by ann@ctl since 12:03:11 UTC (4m ago): run run-0 of renew; taken over: that run is over, or this one goes on with it or brings it back"},
 		"unchanged": {lock: found(false, false),
 			taken: "left by ann@ctl since 12:03:11 UTC (4m ago): run run-0 of renew; taken over: that run had changed nothing here"},
 	} {

@@ -140,6 +140,15 @@ func pasts(runDir string) ([]*past, []error) {
 	return list, errs
 }
 
+// over tells whether a run has ended as wished by its log here. It may have left
+// a lock all the same, when it ended while it gave that back.
+func over(run, runDir string) bool {
+	list, _ := pasts(runDir) // a log that cannot be read tells nothing
+	return slices.ContainsFunc(list, func(p *past) bool {
+		return p.ID == run && !p.Running && p.Outcome == engine.OutcomeOK && !p.Finished.IsZero()
+	})
+}
+
 // again gives documents the flags that the run was started with.
 func (p *past) again(o *documents) error {
 	in := p.Origin.Invocation

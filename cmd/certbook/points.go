@@ -31,7 +31,21 @@ func (h marked) Lock(ctx context.Context, by engine.Holder, take func(engine.Loc
 		held, err = h.Host.Lock(ctx, by, take)
 		return err
 	})
+	if held != nil {
+		held = markedLock{held, h}
+	}
 	return held, err
+}
+
+// markedLock is a lock whose release is a point.
+type markedLock struct {
+	engine.Held
+	h marked
+}
+
+// Release implements engine.Held.
+func (l markedLock) Release(ctx context.Context) error {
+	return l.h.around("unlock", func() error { return l.Held.Release(ctx) })
 }
 
 // Exec implements engine.Host.

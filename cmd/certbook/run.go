@@ -95,6 +95,8 @@ func (s *session) run(ctx context.Context, playbook, output, runDir string) erro
 
 // runLoaded carries out documents, without the hosts that are done in a play.
 func (s *session) runLoaded(ctx context.Context, l *loaded, done map[string][]string, output, runDir string) error {
+	given := s.own
+	s.own = func(run string) bool { return given != nil && given(run) || over(run, runDir) }
 	plan, err := l.compile(s.actions(), false)
 	if err != nil {
 		return err
