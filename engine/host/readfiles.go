@@ -220,6 +220,9 @@ func cutLine(b []byte) (line, rest []byte, ok bool) {
 
 // frame adds one frame to a file.
 func frame(f *engine.File, key, value string, data []byte) error {
+	if (key == "D" || key == "E") && (f.Data != nil || f.Err != "") { // it was told already
+		return fmt.Errorf("unexpected answer %.80q", key)
+	}
 	switch key {
 	case "T":
 		f.Target = value
