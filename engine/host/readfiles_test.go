@@ -55,7 +55,7 @@ func TestParseFilesRefuses(t *testing.T) {
 		"F /a\nS x\nZ\n":           "GNU coreutils",
 		"F /a\nS x 0 0 0 0.0\nZ\n": "GNU coreutils",
 		"F /a\nQ x\nZ\n":           "/a: unexpected answer",
-		"F /a\nE d\nE d\nZ\n":       "/a: unexpected answer",
+		"F /a\nE d\nE d\nZ\n":      "/a: unexpected answer",
 		"X stop\n":                 "stop",
 	} {
 		_, err := parseFiles([]byte(text))
