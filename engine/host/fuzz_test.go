@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -30,6 +31,7 @@ func (l loginShell) run(ctx context.Context, p process) (int, error) {
 	cmd := exec.CommandContext(ctx, "sh", "-c", line)
 	cmd.Env = append(os.Environ(), "PATH="+l.path+":"+os.Getenv("PATH"))
 	cmd.Stdout, cmd.Stderr = p.stdout, p.stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // sshd does so too: the wrapper may end the group
 	w, err := cmd.StdinPipe()
 	if err != nil {
 		return -1, err
