@@ -25,7 +25,7 @@ faults() {
 		}
 		printf "%s: %d, survived: %d\n", title, all, good
 		exit all == 0 || good < all
-	}' "$log" || { status=1; grep -v '^ *--- PASS' "$log" >&2; }
+	}' "$log" || { status=1; grep -A 20 'Error Trace' "$log" | cut -c 1-2000 >&2; }
 }
 
 status=0

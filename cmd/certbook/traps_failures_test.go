@@ -89,16 +89,16 @@ func TestTrapNoRoom(t *testing.T) {
 // the kernel kills it for want of memory after it has renewed.
 func TestTrapKubeadmEnds(t *testing.T) {
 	fresh := due(t, "1.34.4")
-	for name, c := range map[string]struct{ script, want string }{
-		"hangs":  {"exec sleep 600", "renew: timed out after 3s: kubeadm certs renew all"},
-		"killed": {"$real \"$@\"\nkill -9 $$", "renew: kubeadm v1.34.4: renew all: kubeadm gave no reason"},
+	for name, c := range map[string]struct{ script, timeout, want string }{
+		"hangs":  {"exec sleep 600", "3s", "renew: timed out after 3s: kubeadm certs renew all"},
+		"killed": {"$real \"$@\"\nkill -9 $$", "5m", "renew: kubeadm v1.34.4: renew all: kubeadm gave no reason"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := local(t, fresh.Copy(t))
 			replaceKubeadm(t, m, "#!/bin/sh\nreal=%s\n[ \"$1\" != version ] || exec $real \"$@\"\n"+c.script+"\n")
 			before := snapshot(t, m.tree)
 			began := time.Now()
-			code, _, stderr := m.run(t, append([]string{"run", "renew"}, overlay(t, "- {id: renew, timeout: 3s}\n")...)...)
+			code, _, stderr := m.run(t, append([]string{"run", "renew"}, overlay(t, "- {id: renew, timeout: "+c.timeout+"}\n")...)...)
 			require.Equal(t, 1, code)
 			require.Contains(t, stderr, c.want)
 			require.Less(t, time.Since(began), time.Minute)
