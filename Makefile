@@ -36,9 +36,9 @@ faults: ## cut a renewal off at every point, and see what is left of it
 	@sh lab/faults.sh
 
 e2e: ## run the scenarios on the lab; RUN=TestName for one
-	go test -tags e2e -count=1 -timeout 60m -short -v $(if $(RUN),-run '$(RUN)') ./lab/e2e
+	go test -tags e2e -count=1 -timeout 75m -short -v $(if $(RUN),-run '$(RUN)') ./lab/e2e
 
-e2e-all: ## with those that take long: docker, everything restarted, figures of restarts
+e2e-all: ## with those that take long: docker, everything restarted, figures of restarts, rollback, more faults
 	go test -tags e2e -count=1 -timeout 120m -v $(if $(RUN),-run '$(RUN)') ./lab/e2e
 
 schemas: build ## generate the JSON Schemas anew

@@ -16,6 +16,9 @@ import (
 // TestDeadMansSwitch kills the controller while a manifest is moved out. The
 // host moves it back by itself, and resume goes on.
 func TestDeadMansSwitch(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it waits as long as a host waits for its controller: make e2e-all")
+	}
 	reset(t)
 	require.NoError(t, lab.Expire(t.Context(), 24*time.Hour, lab.Nodes...))
 	before := serials(t)
@@ -48,6 +51,9 @@ func TestDeadMansSwitch(t *testing.T) {
 // TestRollback brings all masters back to their old certificates, which are
 // still good, and then forward again.
 func TestRollback(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a renewal and two rollbacks: make e2e-all; cmd/certbook does them with real kubeadm")
+	}
 	reset(t)
 	require.NoError(t, lab.Expire(t.Context(), 24*time.Hour, lab.Nodes...))
 	before := serials(t)
