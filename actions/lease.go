@@ -9,13 +9,12 @@ import (
 	"time"
 	"unicode"
 
+	"certbook/actions/kube"
 	"certbook/engine"
 )
 
-const (
-	leases    = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases"
-	leaseName = "certbook"
-)
+// leaseName is the cluster's lock among the leases of kube-system.
+const leaseName = "certbook"
 
 // lease is a Lease of coordination.k8s.io/v1. With a resource version it replaces
 // just that version, without one it is new: so the API server lets one of several
@@ -105,7 +104,7 @@ func kubectl(p engine.Probe, kubeconfig, verb, url string, body []byte) engine.C
 // readLease returns the lease as it is; one that is not there has no version.
 func readLease(ctx context.Context, p engine.Probe, kubeconfig string) (lease, error) {
 	l := lease{APIVersion: "coordination.k8s.io/v1", Kind: "Lease", Metadata: leaseMetadata{Name: leaseName, Namespace: "kube-system"}}
-	out, err := p.Query(ctx, kubectl(p, kubeconfig, "get", leases+"/"+leaseName, nil))
+	out, err := p.Query(ctx, kubectl(p, kubeconfig, "get", kube.LeasesPath+"/"+leaseName, nil))
 	var exit *engine.ExitError
 	if errors.As(err, &exit) && strings.Contains(exit.Stderr, "(NotFound)") {
 		return l, nil
@@ -123,9 +122,9 @@ func writeLease(ctx context.Context, h engine.Host, kubeconfig string, l lease) 
 	if err != nil {
 		return l, err
 	}
-	verb, url := "replace", leases+"/"+leaseName
+	verb, url := "replace", kube.LeasesPath+"/"+leaseName
 	if l.Metadata.ResourceVersion == "" {
-		verb, url = "create", leases
+		verb, url = "create", kube.LeasesPath
 	}
 	out, err := h.Exec(ctx, kubectl(h, kubeconfig, verb, url, body))
 	if err != nil {
