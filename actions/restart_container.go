@@ -24,6 +24,8 @@ type RestartContainer struct {
 	Park       string          `yaml:"park" default:"/var/lib/certbook/parked/${run.id}" doc:"a directory on the host for a manifest that is moved out"`
 
 	restarted map[string]string // component to the id that was stopped
+	following bool              // the files are as they were before
+	undone    map[string]string // restarted, when they were not
 	drained   bool              // the API server was stopped before its etcd, and its new container is still awaited
 }
 
@@ -74,8 +76,10 @@ passed over.`,
 
 var _ engine.Follower = (*RestartContainer)(nil)
 
-// Follows implements engine.Follower.
-func (a *RestartContainer) Follows() {}
+// Follow implements engine.Follower.
+func (a *RestartContainer) Follow() {
+	a.following, a.undone, a.restarted = true, a.restarted, nil
+}
 
 // Check implements engine.Action.
 func (a *RestartContainer) Check(ctx context.Context, p engine.Probe) (engine.Result, error) {

@@ -309,6 +309,32 @@ func TestRestartContainerWithoutTool(t *testing.T) {
 	})
 }
 
+// TestRestartContainerFollows restarts what has seen files that were taken
+// back, and nothing else.
+func TestRestartContainerFollows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, "crictl")
+		n.renewed("scheduler.conf")
+		a := restart("auto")
+		carryOut(t, a, n)
+		n.renewed("scheduler.conf")
+		a.Force, n.did = true, nil
+		a.Follow()
+		carryOut(t, a, n)
+		require.Equal(t, []string{"stop kube-scheduler-m1"}, n.did)
+	})
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t)
+		a := restart("manifest")
+		a.Components = []string{"kube-scheduler"}
+		carryOut(t, a, n)
+		a.Follow()
+		a.Components, n.did = []string{"kube-controller-manager", "kube-scheduler"}, nil
+		carryOut(t, a, n)
+		require.Equal(t, []string{"out kube-scheduler", "in kube-scheduler"}, n.did)
+	})
+}
+
 func TestRestartContainerRefuses(t *testing.T) {
 	require.ErrorContains(t, (&RestartContainer{Components: []string{"etcd*"}}).Validate(), `"etcd*" is not a container's name`)
 	require.ErrorContains(t, (&RestartContainer{Components: []string{"etcd", "etcd"}}).Validate(), `"etcd" is listed twice`)

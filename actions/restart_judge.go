@@ -28,7 +28,7 @@ func (a *RestartContainer) judge(ctx context.Context, p engine.Probe, c containe
 	case older != "":
 		return &engine.Change{Subject: m.Component, From: older, To: "restarted",
 			Before: map[string]string{"container": youngest.ID, "started": youngest.CreatedAt.Format(time.RFC3339Nano)}}, nil, nil
-	case a.Force && !was:
+	case a.Force && !was && !a.following:
 		return &engine.Change{Subject: m.Component, From: "running", To: "restarted",
 			Before: map[string]string{"container": youngest.ID}}, nil, nil
 	case was:
@@ -47,6 +47,9 @@ func (a *RestartContainer) judgeBlind(c containers, component string) (change, d
 	}
 	if _, was := a.restarted[component]; was {
 		return nil, &engine.Change{Subject: component, To: "restarted by its manifest"}, nil
+	}
+	if _, was := a.undone[component]; a.following && !was {
+		return nil, nil, nil // it has never seen other files
 	}
 	return &engine.Change{Subject: component, From: "of unknown age, there is no tool to ask", To: "restarted"}, nil, nil
 }

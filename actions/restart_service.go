@@ -47,8 +47,8 @@ var (
 	_ engine.Validator = (*RestartService)(nil)
 )
 
-// Follows implements engine.Follower.
-func (a *RestartService) Follows() {}
+// Follow implements engine.Follower.
+func (a *RestartService) Follow() { a.restarted = false }
 
 // Validate implements engine.Validator.
 func (a *RestartService) Validate() error {

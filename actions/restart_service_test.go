@@ -60,6 +60,15 @@ func TestRestartService(t *testing.T) {
 	require.Equal(t, "ax", res.Done[0].After["invocation"])
 	requireClean(t, service(), f)
 
+	rolledBack := service()
+	f.Advance(time.Minute)
+	f.Put("/conf", []byte("z"))
+	carryOut(t, rolledBack, f)
+	f.Advance(time.Minute)
+	f.Put("/conf", []byte("y"))
+	rolledBack.Follow()
+	carryOut(t, rolledBack, f) // it holds what was taken back
+
 	invocation = "" // somebody has stopped it
 	res = carryOut(t, service(), f)
 	require.Equal(t, "x", res.Done[0].After["invocation"])

@@ -42,7 +42,10 @@ type Reverter interface {
 // a rollback the engine checks and applies it again, in forward order.
 type Follower interface {
 	Applier
-	Follows()
+
+	// Follow is called before that: the files have changed again, so whatever
+	// Apply noted of its own work counts no more.
+	Follow()
 }
 
 // Keeper is an action that takes something for as long as the run lasts, such as

@@ -61,13 +61,15 @@ func (a *putAction) Revert(ctx context.Context, h engine.Host) error {
 }
 
 // followAction follows the keys of the others: it is satisfied when its key
-// was set after theirs were.
+// was set after theirs were, or once it has set it.
 type followAction struct {
 	Key string `yaml:"key" required:"true"`
 	Of  string `yaml:"of" required:"true"`
+
+	applied bool
 }
 
-func (a *followAction) Follows() {}
+func (a *followAction) Follow() { a.applied = false }
 
 func (a *followAction) Check(ctx context.Context, p engine.Probe) (engine.Result, error) {
 	want, err := p.Query(ctx, engine.Command{Argv: []string{"get", a.Of}})
@@ -75,7 +77,7 @@ func (a *followAction) Check(ctx context.Context, p engine.Probe) (engine.Result
 		return engine.Result{}, err
 	}
 	have, err := p.Query(ctx, engine.Command{Argv: []string{"get", a.Key}})
-	if err != nil || string(have.Stdout) == string(want.Stdout) {
+	if err != nil || a.applied || string(have.Stdout) == string(want.Stdout) {
 		return engine.Result{}, err
 	}
 	return engine.Result{Changes: []engine.Change{{Subject: a.Key}}}, nil
@@ -87,6 +89,7 @@ func (a *followAction) Apply(ctx context.Context, h engine.Host) error {
 		return err
 	}
 	_, err = h.Exec(ctx, engine.Command{Argv: []string{"set", a.Key, string(want.Stdout)}})
+	a.applied = err == nil
 	return err
 }
 

@@ -99,6 +99,7 @@ func (s *stepRun) reverted(err error) {
 func (x *execution) follow(ctx context.Context, p *PlannedPlay, h *hostState, a *appliedStep, f Follower) bool {
 	s := &stepRun{execution: x, play: p, step: a.step, h: h, started: x.Now(), reverting: true}
 	most := max(a.step.Retry.Attempts, followAttempts)
+	f.Follow()
 	for s.attempt = 1; ; s.attempt++ {
 		_, _, err := s.once(ctx, f)
 		if err != nil && s.attempt < most && x.Sleep(ctx, followPause) == nil {

@@ -237,6 +237,7 @@ insert:
 		}
 	}
 	require.Empty(t, r.steps("m2")["backup_pki"].Status)
+	shell(t, lab.Nodes[0], `test /proc/$(pidof kubelet) -nt /etc/kubernetes/kubelet.conf`) // it does not hold what was taken back
 	eventually(t, time.Minute, func() error { return lab.Healthy(t.Context()) })
 	requireServesDisk(t)
 }
