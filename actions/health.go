@@ -36,7 +36,7 @@ func (a *RestartContainer) awaitGone(ctx context.Context, h engine.Host, c conta
 			return len(running) == 0, "its container has not gone", err
 		}
 		_, err := h.Get(ctx, m.HealthURL())
-		return err != nil, "it still answers", nil
+		return err != nil && ctx.Err() == nil, "it still answers", nil // the end of ctx is an error of Get, too
 	})
 }
 

@@ -37,6 +37,7 @@ type fakeNode struct {
 	facts      string            // what the preflight script prints
 	kubeadm    string            // version of kubeadm, "" when there is none
 	armed      bool              // the dead man's switch
+	out        string            // the component whose manifest is moved out
 	vanishes   bool              // a container of somebody else's, while docker is asked
 	logs       map[string]string // by component, the end of what it has logged
 	did        []string          // what was stopped and moved, in order
@@ -67,6 +68,9 @@ func newNode(t *testing.T, tools ...string) *fakeNode {
 		n.Put("/etc/kubernetes/manifests/"+c+".yaml", manifest)
 		n.start(c, c+"-m1", "kube-system", "0123456789abcdef0123456789abcdef")
 		n.Answer(url, func() (engine.Response, error) {
+			if n.out == c {
+				return engine.Response{}, errors.New("connection refused")
+			}
 			if n.sick[c] {
 				return engine.Response{Status: 500, Body: []byte("not yet")}, nil
 			}
@@ -236,6 +240,7 @@ func (n *fakeNode) move(ctx context.Context, c engine.Command) (engine.Output, e
 	name := strings.TrimSuffix(from[strings.LastIndexAny(from, "/@")+1:], ".yaml")
 	if strings.HasPrefix(to, "/etc/kubernetes/manifests/") {
 		n.did = append(n.did, "in "+name)
+		n.out = ""
 		n.Advance(time.Second)
 		n.start(name, name+"-m1", "kube-system", "fedcba9876543210fedcba9876543210")
 		return engine.Output{}, nil
@@ -244,6 +249,7 @@ func (n *fakeNode) move(ctx context.Context, c engine.Command) (engine.Output, e
 		return engine.Output{}, errors.New("a manifest is moved out without a switch")
 	}
 	n.did = append(n.did, "out "+name)
+	n.out = name
 	n.containers = slices.DeleteFunc(n.containers, func(c container) bool { return c.pod == name+"-m1" && c.namespace == "kube-system" })
 	return engine.Output{}, nil
 }

@@ -307,6 +307,16 @@ func TestRestartContainerWithoutTool(t *testing.T) {
 		require.ErrorIs(t, err, errNoTool)
 		require.ErrorContains(t, err, "containerd (containerRuntimeEndpoint), but there is no crictl or ctr; install it, or use method: manifest")
 	})
+	for range 10 { // the time that is up is no sign that it has gone
+		synctest.Test(t, func(t *testing.T) {
+			n := newNode(t)
+			a := restart("manifest")
+			a.Components = []string{"kube-scheduler"}
+			n.Answer(healthURLs["kube-scheduler"], func() (engine.Response, error) { return engine.Response{Status: 200}, nil })
+			require.ErrorContains(t, a.Apply(t.Context(), n), "kube-scheduler: context deadline exceeded: it still answers")
+			require.Equal(t, []string{"out kube-scheduler", "in kube-scheduler"}, n.did)
+		})
+	}
 }
 
 // TestRestartContainerFollows restarts what has seen files that were taken
