@@ -48,6 +48,8 @@ if [ -n "$4" ] && [ -d /run/systemd/system ] && command -v systemd-run >/dev/nul
 	echo "unit $4"
 else
 	setsid sh -c "$undo" sh "$1" "$2" "$3" >/dev/null 2>&1 </dev/null &
+	# Only once it leads a group can it be called off.
+	while kill -s 0 "$!" && ! kill -s 0 -- "-$!"; do :; done 2>/dev/null
 	echo "process $!"
 fi`
 
