@@ -76,7 +76,7 @@ type leftovers struct {
 const trashScript = `if [ -e "$1" ]; then echo "$1"; fi
 shift
 for d; do
-	for f in "$d"/.certbook.?????????? "$d"/*.certbook-new; do
+	for f in "$d"/.certbook.??????????* "$d"/*.certbook-new; do
 		if [ -e "$f" ] || [ -L "$f" ]; then echo "$f"; fi
 	done
 done`

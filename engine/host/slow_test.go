@@ -174,7 +174,7 @@ func TestTemporaryFiles(t *testing.T) {
 	require.NoError(t, err)
 	lines := strings.Split(strings.TrimSpace(string(data)), "\n")
 	seen := map[string]bool{}
-	form := regexp.MustCompile(`^` + regexp.QuoteMeta(root) + `(/etc|/saved/etc)/\.certbook\.[A-Za-z0-9]{10} 600$`)
+	form := regexp.MustCompile(`^` + regexp.QuoteMeta(root) + `(/etc|/saved/etc)/\.certbook\.[A-Za-z0-9]{10}\.[0-9]+ 600$`)
 	lines = slices.DeleteFunc(lines, func(line string) bool { return strings.HasPrefix(line, root+"/saved/"+engine.ReplacedList+" 600") })
 	for _, line := range lines {
 		require.Regexp(t, form, line)

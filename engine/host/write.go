@@ -19,7 +19,8 @@ import (
 // ones are untouched, and the new ones are removed whatever happens. Their
 // names begin with a dot, so that the kubelet does not take them for
 // manifests. What is about to be replaced is listed beside the old files first
-// (engine.ReplacedList).
+// (engine.ReplacedList). A program that takes several files is started once for
+// all of them: a dozen files take most of their time to start programs.
 const writeScript = `
 set -eu
 mode=$1 owner=$2 save=$3 size=$4
@@ -27,68 +28,67 @@ shift 4
 nl='
 '
 LC_ALL=C
+umask 077
 many=
 [ $# -le 3 ] || many=1
 die() { echo "${many:+$name: }$1" >&2; exit 1; }
 flush() { sync -- "$@" 2>/dev/null || sync; }
-sum() {
-	sum=$(sha256sum <"$1")
-	echo "${sum%% *}"
-}
-tmps= part= moves= fresh= dirs=
+tmps= parts= # what is removed in the end
 clean() {
 	IFS=$nl
 	set -f
-	for t in $tmps $part; do rm -f -- "$t"; done
+	[ -z "$tmps$parts" ] || rm -f -- $tmps $parts
 }
 trap clean EXIT
 trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
+
+labels=
+while read -r kind type; do
+	[ "$kind $type" != "nodev selinuxfs" ] || labels=1
+done <"${CERTBOOK_ROOT:-}/proc/filesystems" || :
+
+unique=$(mktemp -u .certbook.XXXXXXXXXX)
+i=0 moves= olds= heirs= pairs= saves= dirs= savedirs= fresh=
 prepare() {
 	path=$1 name=$2 src=$3
 	file=$(readlink -f -- "$path") || die "its directory does not exist"
+	case $file in *"$nl"*) die "leads to a name with a newline" ;; esac
 	[ ! -d "$file" ] || die "is a directory"
 	dir=${file%/*}
 	[ -d "${dir:-/}" ] || die "its directory does not exist"
 	[ -z "$src" ] || [ -f "$src" ] || die "$src: no such file"
-	tmp=$(umask 077 && mktemp "$dir/.certbook.XXXXXXXXXX")
+	i=$((i + 1))
+	tmp=$dir/$unique.$i
 	tmps=$tmps$tmp$nl
+	set -C # never into a file that is there
 	if [ -n "$src" ]; then
 		cat -- "$src" >"$tmp"
 	else
 		cat >"$tmp"
 		[ "$(stat -c %s -- "$tmp")" = "$size" ] || die "only a part of the content has arrived"
 	fi
+	set +C
 	old=
 	if [ -e "$file" ]; then
 		[ -f "$file" ] || die "is not a regular file"
-		old=1
+		old=$file
+		olds=$olds$file$nl heirs=$heirs$tmp$nl pairs=$pairs$file$nl$tmp$nl
 		if [ -n "$save" ] && [ ! -e "$save$name" ]; then
-			(umask 077 && mkdir -p -- "$save${name%/*}")
-			part=$(umask 077 && mktemp "$save${name%/*}/.certbook.XXXXXXXXXX")
+			savedir=$save${name%/*}
+			[ -d "$savedir" ] || mkdir -p -- "$savedir"
+			part=$savedir/$unique.$i
+			parts=$parts$part$nl
 			cp -a -T -- "$file" "$part"
-			flush "$part"
-			mv -n -T -- "$part" "$save$name"
-			part=
-			flush "$save${name%/*}"
+			saves=$saves$part$nl$save$name$nl
+			case $nl$savedirs in *"$nl$savedir$nl"*) ;; *) savedirs=$savedirs$savedir$nl ;; esac
 		fi
-		if [ "$(stat -c %u:%g -- "$file")" != "$(stat -c %u:%g -- "$tmp")" ]; then
-			chown --reference="$file" -- "$tmp"
-		fi
-		cp --attributes-only --preserve=mode,xattr -- "$file" "$tmp" 2>/dev/null || :
-		chcon --reference="$file" -- "$tmp" 2>/dev/null || :
 	else
 		fresh=$fresh$file$nl
 	fi
-	[ -z "$owner" ] || chown -- "$owner" "$tmp"
-	if [ -n "$mode" ]; then
-		chmod -- "$mode" "$tmp"
-	elif [ -n "$old" ]; then
-		chmod --reference="$file" -- "$tmp"
-	fi
-	moves=$moves$tmp$nl$file$nl$name$nl
-	dirs=$dirs${dir:-/}$nl
+	moves=$moves$tmp$nl$file$nl$name$nl${old:--}$nl
+	case $nl$dirs in *"$nl${dir:-/}$nl"*) ;; *) dirs=$dirs${dir:-/}$nl ;; esac
 }
 while [ $# -gt 0 ]; do
 	prepare "$1" "$2" "$3"
@@ -96,25 +96,70 @@ while [ $# -gt 0 ]; do
 done
 IFS=$nl
 set -f
+
+if [ -n "$saves" ]; then
+	flush $parts
+	set -- $saves
+	while [ $# -gt 0 ]; do
+		mv -n -T -- "$1" "$2"
+		shift 2
+	done
+	flush $savedirs
+fi
+
+# The new files become what the old ones are, but for their content.
+differ=
+if [ -n "$olds" ]; then
+	[ "$(stat -c %u:%g -- $olds)" = "$(stat -c %u:%g -- $heirs)" ] || differ=1
+fi
+set -- $pairs
+while [ $# -gt 0 ]; do
+	[ -z "$differ" ] || chown --reference="$1" -- "$2"
+	cp --attributes-only --preserve=mode,xattr -- "$1" "$2" 2>/dev/null || chmod --reference="$1" -- "$2"
+	[ -z "$labels" ] || chcon --reference="$1" -- "$2" 2>/dev/null || :
+	shift 2
+done
+if [ -n "$owner" ]; then
+	chown -- "$owner" $tmps
+	set -- $pairs
+	while [ $# -gt 0 ]; do
+		chmod --reference="$1" -- "$2" # a change of owner takes bits away
+		shift 2
+	done
+fi
+[ -z "$mode" ] || chmod -- "$mode" $tmps
 flush $tmps
+
 if [ -n "$save" ]; then
 	now=$(date +%s%N) list=
+	sums=$(sha256sum -- $tmps $olds)$nl
+	next() { # the sum of the first file of these, into sum
+		sum=${sums%%"$nl"*} sums=${sums#*"$nl"}
+		sum=${sum#\\} # stands before a name that is quoted
+		sum=${sum%% *}
+	}
+	new=
+	for tmp in $tmps; do
+		next
+		new=$new$sum$nl
+	done
 	set -- $moves
 	while [ $# -gt 0 ]; do
-		name=$3 old=-
-		if [ -e "$2" ]; then old=$(sum "$2"); fi
-		new=$(sum "$1")
-		list=$list$(printf '%s\t%s\t%s\t%s' "$now" "$old" "$new" "$name")$nl
-		shift 3
+		sum=-
+		[ "$4" = - ] || next
+		list=$list$(printf '%s\t%s\t%s\t%s' "$now" "$sum" "${new%%"$nl"*}" "$3")$nl
+		new=${new#*"$nl"}
+		shift 4
 	done
-	(umask 077 && mkdir -p -- "$save" && printf %s "$list" >>"$save/.certbook-files")
+	mkdir -p -- "$save"
+	printf %s "$list" >>"$save/.certbook-files"
 	flush "$save/.certbook-files" "$save"
 fi
 set -- $moves
 while [ $# -gt 0 ]; do
 	name=$3
 	why=$(mv -f -T -- "$1" "$2" 2>&1) || die "cannot be replaced: ${why##*: }"
-	shift 3
+	shift 4
 done
 tmps=
 if [ -n "$fresh" ] && command -v restorecon >/dev/null 2>&1; then

@@ -86,6 +86,8 @@ func TestWriteKeepsAttributes(t *testing.T) {
 // SELinux: that the new file gets the old one's label before it is in its place.
 func TestWriteKeepsLabel(t *testing.T) {
 	h, root := tampered(t, "chcon", `for last; do :; done; [ "$(cat -- "$last")" = new ] && echo "$1" >>"$CERTBOOK_ROOT/seen"`)
+	require.NoError(t, os.MkdirAll(root+"/proc", 0o755))
+	require.NoError(t, os.WriteFile(root+"/proc/filesystems", []byte("nodev\tsysfs\nnodev\tselinuxfs\n\text4\n"), 0o644))
 	require.NoError(t, os.WriteFile(root+"/f", []byte("old"), 0o640))
 	require.NoError(t, h.WriteFile(t.Context(), "/f", []byte("new"), engine.FileOptions{}))
 	seen, err := os.ReadFile(root + "/seen")
