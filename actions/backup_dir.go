@@ -86,18 +86,14 @@ func (a *BackupDir) partial() string {
 // complete backup; it is proven once more after it was made.
 func (a *BackupDir) Check(ctx context.Context, p engine.Probe) (engine.Result, error) {
 	out := Backup{Path: a.target()}
-	src, err := exists(ctx, p, a.Src)
+	there, err := exist(ctx, p, a.Src, a.target())
 	if err != nil {
 		return engine.Result{}, err
 	}
-	if !src {
+	if !there[0] {
 		return engine.Result{}, fmt.Errorf("src: no directory %s on this host", a.Src)
 	}
-	have, err := exists(ctx, p, a.target())
-	if err != nil {
-		return engine.Result{}, err
-	}
-	if !have {
+	if !there[1] {
 		return engine.Result{Outputs: out, Changes: []engine.Change{{Subject: a.Src, To: "copied to " + a.target()}}}, nil
 	}
 	nodes, err := tree(ctx, p, a.target())
@@ -116,9 +112,25 @@ func (a *BackupDir) Check(ctx context.Context, p engine.Probe) (engine.Result, e
 	return res, nil
 }
 
-func exists(ctx context.Context, p engine.Probe, dir string) (bool, error) {
-	out, err := p.Query(ctx, engine.Command{Argv: []string{"sh", "-c", `if [ -d "$1/" ]; then echo yes; fi`, "sh", p.Path(dir)}})
-	return strings.TrimSpace(string(out.Stdout)) == "yes", err
+// exist says which of these are directories.
+func exist(ctx context.Context, p engine.Probe, dirs ...string) ([]bool, error) {
+	argv := []string{"sh", "-c", `for d; do if [ -d "$d/" ]; then echo yes; else echo no; fi; done`, "sh"}
+	for _, d := range dirs {
+		argv = append(argv, p.Path(d))
+	}
+	out, err := p.Query(ctx, engine.Command{Argv: argv})
+	if err != nil {
+		return nil, err
+	}
+	lines := strings.Fields(string(out.Stdout))
+	if len(lines) != len(dirs) {
+		return nil, fmt.Errorf("which directories there are: not understood: %q", out.Stdout)
+	}
+	there := make([]bool, len(dirs))
+	for i, line := range lines {
+		there[i] = line == "yes"
+	}
+	return there, nil
 }
 
 // spaceScript prints the size of $1 and the free space where $2 will be, both

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"certbook/actions/kube"
@@ -67,10 +68,19 @@ func (a *HealthGate) Check(ctx context.Context, p engine.Probe) (engine.Result, 
 		return engine.Result{}, err
 	}
 	g := gate{layout: layout}
-	if m, ok := layout.Pods.Component(kube.Etcd); ok {
-		g.etcd(ctx, p, m)
+	m, ok := layout.Pods.Component(kube.Etcd)
+	var members []kube.EtcdMember
+	var memberErr error
+	var both sync.WaitGroup // most of the time is etcdctl's and kubectl's start
+	if ok {
+		both.Go(func() { members, memberErr = etcdMembers(ctx, p, layout, m) })
 	}
-	if err := g.cluster(ctx, p, a); err != nil {
+	answers, answerErr := askCluster(ctx, p, layout, kube.ServersPath, kube.LeasesPath)
+	both.Wait()
+	if ok {
+		g.etcd(ctx, p, m, members, memberErr)
+	}
+	if err := g.cluster(ctx, p, a, answers, answerErr); err != nil {
 		return engine.Result{}, err
 	}
 	res := engine.Result{Outputs: g.out, Warnings: g.warnings}
@@ -95,14 +105,13 @@ func (g *gate) warn(format string, args ...any) {
 	g.warnings = append(g.warnings, fmt.Sprintf(format, args...))
 }
 
-// etcd looks at the members that this host's member knows.
-func (g *gate) etcd(ctx context.Context, p engine.Probe, m kube.Manifest) {
+// etcd judges the members that this host's member knows.
+func (g *gate) etcd(ctx context.Context, p engine.Probe, m kube.Manifest, members []kube.EtcdMember, err error) {
 	if url := m.HealthURL(); url != "" {
 		if problem := healthProblem(ctx, p, url); problem != "" {
 			g.problem("etcd's member on this host is not healthy: %s", problem)
 		}
 	}
-	members, err := etcdMembers(ctx, p, g.layout, m)
 	if err != nil {
 		g.metrics(ctx, p, m, err)
 	} else {
@@ -147,9 +156,8 @@ func (g *gate) metrics(ctx context.Context, p engine.Probe, m kube.Manifest, why
 	}
 }
 
-// cluster asks for the other masters and the leases.
-func (g *gate) cluster(ctx context.Context, p engine.Probe, a *HealthGate) error {
-	answers, err := askCluster(ctx, p, g.layout, kube.ServersPath, kube.LeasesPath)
+// cluster judges the other masters and the leases by what the API server answers.
+func (g *gate) cluster(ctx context.Context, p engine.Probe, a *HealthGate, answers [][]byte, err error) error {
 	if errors.Is(err, errNoCluster) {
 		return nil
 	}

@@ -50,11 +50,11 @@ func (a *RestoreDir) Validate() error {
 
 // Check implements engine.Action.
 func (a *RestoreDir) Check(ctx context.Context, p engine.Probe) (engine.Result, error) {
-	have, err := exists(ctx, p, a.Src)
+	there, err := exist(ctx, p, a.Src)
 	if err != nil {
 		return engine.Result{}, err
 	}
-	if !have {
+	if !there[0] {
 		return engine.Result{}, fmt.Errorf("src: no backup %s on this host", a.Src)
 	}
 	d, err := restorable(ctx, p, a.Src, a.Dest)
