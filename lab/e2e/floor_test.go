@@ -4,6 +4,7 @@ package e2e_test
 
 import (
 	"fmt"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -11,23 +12,61 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"certbook/engine"
+	"certbook/engine/audit"
 	"certbook/lab/cluster"
 )
 
-// printSteps prints what each step of the first master took.
+// costs is what a run took, in seconds.
+type costs struct {
+	all      float64
+	kubeadm  float64 // kubeadm's renewals
+	restarts float64 // steps that restart something and wait for it to be healthy
+}
+
+func (c costs) String() string {
+	rest := c.all - c.kubeadm - c.restarts
+	return fmt.Sprintf("%.1f s = kubeadm %.1f + restarts %.1f + everything else %.1f (%.0f %%)", c.all, c.kubeadm, c.restarts, rest, 100*rest/c.all)
+}
+
+// printSteps prints what each step took on each master, and what of a master's
+// steps and of the whole run was neither kubeadm nor a component coming back.
 func printSteps(t *testing.T, r result) {
 	t.Helper()
+	kubeadm := kubeadmSeconds(t, r)
+	whole := costs{all: r.took.Seconds()}
 	for _, h := range r.Hosts {
-		var sum int64
+		own := costs{kubeadm: kubeadm[h.Name]}
 		var line strings.Builder
 		for _, s := range h.Steps {
-			sum += s.Millis
-			if s.Millis >= 100 {
-				fmt.Fprintf(&line, ", %s %.1f", s.ID, float64(s.Millis)/1000)
+			seconds := float64(s.Millis) / 1000
+			own.all += seconds
+			if s.Action == "restart-container" || s.Action == "restart-service" && s.Status == "changed" {
+				own.restarts += seconds
+			}
+			if seconds >= 0.1 {
+				fmt.Fprintf(&line, ", %s %.1f", s.ID, seconds)
 			}
 		}
-		figures(t, "%s: %.1f s in steps%s", h.Name, float64(sum)/1000, line.String())
+		figures(t, "%s: %s; steps%s", h.Name, own, strings.TrimPrefix(line.String(), ","))
+		whole.kubeadm += own.kubeadm
+		whole.restarts += own.restarts
 	}
+	figures(t, "the run: %s", whole)
+}
+
+// kubeadmSeconds returns what kubeadm's renewals took on each host, by the log.
+func kubeadmSeconds(t *testing.T, r result) map[string]float64 {
+	t.Helper()
+	took := map[string]float64{}
+	err := audit.Read(filepath.Join(dir, "runs", r.Run, "audit.jsonl"), func(rec audit.Record) error {
+		if e := rec.Event; e.Kind == engine.CommandRun && strings.HasPrefix(e.Argv, "kubeadm ") && strings.Contains(e.Argv, "certs renew ") {
+			took[e.Host] += float64(e.Millis) / 1000
+		}
+		return nil
+	})
+	require.NoError(t, err)
+	return took
 }
 
 // healthURLs are where a master's components tell that they are ready.
@@ -84,4 +123,26 @@ func floor(t *testing.T, n cluster.Node, components ...string) time.Duration {
 	}
 	figures(t, "%s by hand: %.1f s; %s", n.Host, sum.Seconds(), line)
 	return sum
+}
+
+// TestCosts measures, without any load, what a renewal costs beside kubeadm and
+// the restarts: the default, and with everything restarted.
+func TestCosts(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes six minutes: make e2e-all")
+	}
+	for _, all := range []bool{false, true} {
+		t.Run(fmt.Sprintf("restart_all=%v", all), func(t *testing.T) {
+			reset(t)
+			leading(t)
+			printSteps(t, succeeds(t, "--set", "force=true", "--set", fmt.Sprintf("restart_all=%v", all)))
+			restarted := []string{"kube-controller-manager", "kube-scheduler"}
+			if all {
+				restarted = append([]string{"etcd", "kube-apiserver"}, restarted...)
+			}
+			reset(t) // what has been restarted often comes back late
+			leading(t)
+			floor(t, lab.Nodes[1], restarted...)
+		})
+	}
 }

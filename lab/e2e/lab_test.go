@@ -82,6 +82,7 @@ func on(t *testing.T, opt cluster.Options) {
 
 // result is what certbook run -o json prints.
 type result struct {
+	Run     string `json:"run"`
 	Outcome string `json:"outcome"`
 	Error   string `json:"error"`
 	Hosts   []struct {
@@ -97,6 +98,7 @@ type result struct {
 
 type step struct {
 	ID       string   `json:"id"`
+	Action   string   `json:"action"`
 	Status   string   `json:"status"`
 	Warnings []string `json:"warnings"`
 	Millis   int64    `json:"ms"`

@@ -36,7 +36,7 @@ func renewUnderLoad(t *testing.T, restarted ...string) {
 	ends := onDisk(t, lab.Nodes[0], pki+"apiserver.crt").NotAfter
 	// The processes that read theirs only at start hold the short ones now.
 	require.NoError(t, lab.RestartAll(t.Context(), lab.Nodes...))
-	eventually(t, 3*time.Minute, func() error { return lab.Healthy(t.Context()) })
+	leading(t)
 	for _, n := range lab.Nodes { // kubeconfigs of two users, as kubeadm's advice has it
 		shell(t, n, `for u in root ops; do
 	h=$(getent passwd $u | cut -d: -f6)

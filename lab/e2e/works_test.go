@@ -17,12 +17,8 @@ import (
 // read by way of each API server, and so by each one's kubelet client.
 func requireWorks(t *testing.T) {
 	t.Helper()
-	eventually(t, time.Minute, func() error { return lab.Healthy(t.Context()) })
-	now := time.Now()
-	for _, lease := range []string{"kube-controller-manager", "kube-scheduler"} {
-		eventually(t, time.Minute, func() error { return renewed(t, lease, now) })
-	}
-	name := fmt.Sprintf("after-%d", now.Unix())
+	leading(t)
+	name := fmt.Sprintf("after-%d", time.Now().Unix())
 	manifest := fmt.Sprintf(`{"apiVersion":"v1","kind":"Pod","metadata":{"name":%q},"spec":{"hostNetwork":true,"restartPolicy":"Never","automountServiceAccountToken":false,
 "containers":[{"name":"c","image":%q,"imagePullPolicy":"Never","command":["/usr/local/bin/etcd","--version"]}]}}`, name, lab.Image("etcd"))
 	_, err := lab.Shell(t.Context(), lab.Nodes[0], "cat >/tmp/pod.json <<'E'\n"+manifest+"\nE\nkubectl --kubeconfig /etc/kubernetes/admin.conf apply -f /tmp/pod.json")
@@ -35,6 +31,17 @@ func requireWorks(t *testing.T) {
 			}
 			return err
 		})
+	}
+}
+
+// leading waits until the cluster is healthy and somebody leads: what has been
+// restarted waits for the leases to end.
+func leading(t *testing.T) {
+	t.Helper()
+	eventually(t, 5*time.Minute, func() error { return lab.Healthy(t.Context()) })
+	now := time.Now()
+	for _, lease := range []string{"kube-controller-manager", "kube-scheduler"} {
+		eventually(t, time.Minute, func() error { return renewed(t, lease, now) })
 	}
 }
 
