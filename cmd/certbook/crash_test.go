@@ -125,6 +125,7 @@ func sample(n int) []int {
 // off, resume ends with a renewed node and rollback with one as before; a
 // third run finds nothing to do.
 func TestCrash(t *testing.T) {
+	t.Parallel()
 	fresh := due(t, "1.34.4")
 	for how, connect := range map[string]func(*testing.T, kubeadm.Tree) machine{"local": local, "ssh": remote} {
 		t.Run(how, func(t *testing.T) {
@@ -132,6 +133,7 @@ func TestCrash(t *testing.T) {
 			for _, at := range sample(len(names)) {
 				for _, cure := range []string{"resume", "rollback"} {
 					t.Run(fmt.Sprintf("%03d %s, %s", at, names[at-1], cure), func(t *testing.T) {
+						t.Parallel()
 						survive(t, connect(t, fresh.Copy(t)), at, cure)
 					})
 				}
@@ -218,6 +220,7 @@ func (m machine) cure(t *testing.T, id, cure string, old map[string]*x509.Certif
 // TestCrashTwice kills a resumed run as well, at the place where the first one
 // was killed and a little later.
 func TestCrashTwice(t *testing.T) {
+	t.Parallel()
 	fresh := due(t, "1.34.4")
 	names := points(t, local(t, fresh.Copy(t)))
 	at := slices.Index(names, "before localhost files") + 1
@@ -225,6 +228,7 @@ func TestCrashTwice(t *testing.T) {
 	for _, second := range []int{4, at / 2, at} {
 		for _, cure := range []string{"resume", "rollback"} {
 			t.Run(fmt.Sprintf("%d, %s", second, cure), func(t *testing.T) {
+				t.Parallel()
 				m := local(t, fresh.Copy(t))
 				old, before := certificates(t, m.tree), snapshot(t, m.tree)
 				first := m.die(t, at, "", "run", "renew")

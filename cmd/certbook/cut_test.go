@@ -142,6 +142,7 @@ func behind(t *testing.T, m machine) (machine, *cutter) {
 // was on its way, resume ends with a renewed node and rollback with one as
 // before.
 func TestCut(t *testing.T) {
+	t.Parallel()
 	fresh := due(t, "1.34.4")
 	total := traffic(t, fresh)
 	pieces := 3
@@ -151,7 +152,10 @@ func TestCut(t *testing.T) {
 	for i := 1; i <= pieces; i++ {
 		for _, cure := range []string{"resume", "rollback"} {
 			at := total*i/(pieces+1) + i
-			t.Run(fmt.Sprintf("%d bytes, %s", at, cure), func(t *testing.T) { cutAt(t, fresh, at, cure) })
+			t.Run(fmt.Sprintf("%d bytes, %s", at, cure), func(t *testing.T) {
+				t.Parallel()
+				cutAt(t, fresh, at, cure)
+			})
 		}
 	}
 }

@@ -24,6 +24,7 @@ func (m machine) generate(t *testing.T, with string) (code int, stderr string) {
 // TestGenKubeconfigAnyClient makes a kubeconfig for a client of one's own, with
 // each kubeadm, and none a second time.
 func TestGenKubeconfigAnyClient(t *testing.T) {
+	t.Parallel()
 	for _, version := range []string{"1.19.16", "1.34.4", "1.37.2"} {
 		t.Run(version, func(t *testing.T) {
 			m := local(t, due(t, version).Copy(t))

@@ -212,6 +212,7 @@ func requireRenewed(t *testing.T, tree kubeadm.Tree, old map[string]*x509.Certif
 }
 
 func TestShippedPlaybooksWithRealKubeadm(t *testing.T) {
+	t.Parallel()
 	reach := map[string]func(*testing.T, kubeadm.Tree) machine{"local": local, "ssh": remote}
 	for _, v := range kubeadm.Versions() {
 		t.Run(v, func(t *testing.T) {

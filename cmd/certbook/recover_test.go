@@ -20,6 +20,7 @@ import (
 // TestRecoverSaysItsRule names the hosts on which something has expired, and what
 // is not kept up for that reason; where nothing has expired it refuses.
 func TestRecoverSaysItsRule(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	for _, host := range []string{"m1", "m2", "m3"} {
 		require.NoError(t, os.MkdirAll(filepath.Join(dir, host, "etc/kubernetes/pki"), 0o755))

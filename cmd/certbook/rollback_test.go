@@ -34,6 +34,7 @@ func (m machine) rollback(t *testing.T, run string, more ...string) (code int, s
 // TestRollbackRefuses brings nothing back that was not saved so, that others
 // have changed since, or that has ended; the latter two when forced.
 func TestRollbackRefuses(t *testing.T) {
+	t.Parallel()
 	fresh := due(t, "1.34.4")
 	ended := fresh.Copy(t)
 	kubeadm.Reissue(t, ended, []string{"apiserver"}, time.Now().Add(-48*time.Hour), time.Now().Add(-time.Hour))
@@ -103,6 +104,7 @@ func relist(t *testing.T, list []byte, file string, content []byte) []byte {
 // TestRollbackKubelet brings the kubelet's certificate back, whether it was a
 // link, a file, or not there.
 func TestRollbackKubelet(t *testing.T) {
+	t.Parallel()
 	fresh := kubeadm.Layout(t, kubeadm.Options{Version: "1.34.4", KubeletEmbedded: true, Endpoint: "127.0.0.1:7"})
 	kubeadm.Reissue(t, fresh, []string{"kubelet.conf"}, time.Now().Add(-366*24*time.Hour), time.Now().Add(-24*time.Hour))
 	const current = "/var/lib/kubelet/pki/kubelet-client-current.pem"
@@ -134,6 +136,7 @@ func TestRollbackKubelet(t *testing.T) {
 
 // TestRollbackThereAndBack undoes a run, and then that.
 func TestRollbackThereAndBack(t *testing.T) {
+	t.Parallel()
 	for how, connect := range map[string]func(*testing.T, kubeadm.Tree) machine{"local": local, "ssh": remote} {
 		t.Run(how, func(t *testing.T) {
 			m := connect(t, due(t, "1.34.4"))

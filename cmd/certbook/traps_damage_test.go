@@ -22,6 +22,7 @@ func good(t *testing.T, version string) kubeadm.Tree {
 // TestTrapDamagedAndNothingDue does not end well just because what can be read
 // is good: neither the plan nor the run, unless the step was told.
 func TestTrapDamagedAndNothingDue(t *testing.T) {
+	t.Parallel()
 	fresh := good(t, "1.34.4")
 	for name, trap := range map[string]struct {
 		set  func(*testing.T, kubeadm.Tree)

@@ -37,6 +37,7 @@ func external(t *testing.T) (master, etcd kubeadm.Tree) {
 // TestTrapExternalEtcd leaves the client certificate for an etcd that is not
 // this host's to those who have its CA, and says how, before it renews.
 func TestTrapExternalEtcd(t *testing.T) {
+	t.Parallel()
 	tree, _ := external(t)
 	m := local(t, tree)
 	requests := filepath.Join(t.TempDir(), "requests")
@@ -52,6 +53,7 @@ func TestTrapExternalEtcd(t *testing.T) {
 // TestTrapExternalEtcdPlaybook renews etcd's own certificates on its host, has the
 // master's client certificate signed there, and leaves the rest to renew.
 func TestTrapExternalEtcdPlaybook(t *testing.T) {
+	t.Parallel()
 	master, etcd := external(t)
 	local(t, master)
 	local(t, etcd)

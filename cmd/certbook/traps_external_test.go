@@ -87,6 +87,7 @@ func (f foreign) keysWaiting(t *testing.T) map[string]string {
 // TestExternalCA stops with requests, installs what comes back, and then finds
 // nothing to do, locally and over SSH.
 func TestExternalCA(t *testing.T) {
+	t.Parallel()
 	for how, connect := range map[string]func(*testing.T, kubeadm.Tree) machine{"local": local, "ssh": remote} {
 		t.Run(how, func(t *testing.T) {
 			m := newForeign(t, connect(t, due(t, "1.34.4")))
@@ -122,6 +123,7 @@ func TestExternalCA(t *testing.T) {
 // TestExternalCARefuses installs nothing when one of the certificates is not
 // what was asked for.
 func TestExternalCARefuses(t *testing.T) {
+	t.Parallel()
 	fresh := due(t, "1.34.4")
 	write := func(t *testing.T, f foreign, name string, data []byte) {
 		require.NoError(t, os.WriteFile(filepath.Join(f.requests, "localhost", name+".crt"), data, 0o644))

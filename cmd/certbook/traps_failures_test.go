@@ -61,6 +61,7 @@ func fill(t *testing.T, dir string, size int) {
 // a file system that the kernel has made read-only. Preflight is told to pass
 // over the space, so that it ends while files are written.
 func TestTrapNoRoom(t *testing.T) {
+	t.Parallel()
 	fresh := due(t, "1.34.4")
 	for name, c := range map[string]struct {
 		options string
@@ -88,6 +89,7 @@ func TestTrapNoRoom(t *testing.T) {
 // TestTrapKubeadmEnds is a kubeadm that does not come to its end: it hangs, or
 // the kernel kills it for want of memory after it has renewed.
 func TestTrapKubeadmEnds(t *testing.T) {
+	t.Parallel()
 	fresh := due(t, "1.34.4")
 	for name, c := range map[string]struct{ script, timeout, want string }{
 		"hangs":  {"exec sleep 600", "3s", "renew: timed out after 3s: kubeadm certs renew all"},
@@ -113,6 +115,7 @@ func TestTrapKubeadmEnds(t *testing.T) {
 // TestTrapClusterUnreachable has an admin.conf that is good and an API that does
 // not answer: kubeadm would renew with its defaults, RSA and a year.
 func TestTrapClusterUnreachable(t *testing.T) {
+	t.Parallel()
 	const validity = 2160 * time.Hour
 	for _, v := range []string{"1.34.4", "1.37.2"} {
 		t.Run(v, func(t *testing.T) {
@@ -137,6 +140,7 @@ func TestTrapClusterUnreachable(t *testing.T) {
 // TestTrapKeysThatStay proves that no shipped playbook touches the key that
 // signs service accounts' tokens, its public half, or a CA, even by force.
 func TestTrapKeysThatStay(t *testing.T) {
+	t.Parallel()
 	fresh := due(t, "1.34.4")
 	ended := fresh.Copy(t)
 	kubeadm.Reissue(t, ended, renewable(ended), time.Now().Add(-48*time.Hour), time.Now().Add(-time.Hour))

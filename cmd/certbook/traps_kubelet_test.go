@@ -92,6 +92,7 @@ func requirePointed(t *testing.T, tree kubeadm.Tree, was map[string]entry) {
 }
 
 func TestTrapKubeletEmbedded(t *testing.T) {
+	t.Parallel()
 	fresh := kubeadm.Layout(t, kubeadm.Options{Version: "1.34.4", KubeletEmbedded: true, Endpoint: "127.0.0.1:7"})
 	yesterday := func(t *testing.T, tree kubeadm.Tree) {
 		kubeadm.Reissue(t, tree, []string{"kubelet.conf"}, time.Now().Add(-366*24*time.Hour), time.Now().Add(-24*time.Hour))
@@ -127,6 +128,7 @@ func TestTrapKubeletEmbedded(t *testing.T) {
 
 // TestTrapKubeletRollback brings link, pem and kubelet.conf back.
 func TestTrapKubeletRollback(t *testing.T) {
+	t.Parallel()
 	tree := kubeadm.Layout(t, kubeadm.Options{Version: "1.34.4", Remaining: -time.Hour})
 	m := local(t, tree)
 	before := snapshot(t, tree)
@@ -140,6 +142,7 @@ func TestTrapKubeletRollback(t *testing.T) {
 // TestTrapEverythingExpired renews a node that was off for too long: no API
 // tells the configuration, and what was special about the certificates stays.
 func TestTrapEverythingExpired(t *testing.T) {
+	t.Parallel()
 	const validity = 2160 * time.Hour
 	for _, v := range kubeadm.Versions() {
 		t.Run(v, func(t *testing.T) {

@@ -18,6 +18,7 @@ import (
 )
 
 func TestTrapCertificatesDir(t *testing.T) {
+	t.Parallel()
 	for _, v := range []string{"1.19.16", "1.37.2"} {
 		t.Run(v, func(t *testing.T) {
 			tree := kubeadm.Layout(t, kubeadm.Options{Version: v, CertificatesDir: "/etc/kubernetes/ssl", Remaining: 10 * 24 * time.Hour})
@@ -37,6 +38,7 @@ func TestTrapCertificatesDir(t *testing.T) {
 // TestTrapBundle is a CA rotation under way: kubeadm would write only the first
 // CA of the bundle into the kubeconfigs.
 func TestTrapBundle(t *testing.T) {
+	t.Parallel()
 	tree, other := due(t, "1.34.4"), kubeadm.Layout(t, kubeadm.Options{Version: "1.34.4"})
 	one := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: tree.Certificate(t, "ca").Raw})
 	two := append(one, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: other.Certificate(t, "ca").Raw})...)
@@ -70,6 +72,7 @@ func TestTrapBundle(t *testing.T) {
 // TestTrapReplacedCA is a CA that was replaced by hand: what is renewed is signed
 // by the new one, and the kubeconfigs, which still had the old one, trust it.
 func TestTrapReplacedCA(t *testing.T) {
+	t.Parallel()
 	tree, other := due(t, "1.34.4"), kubeadm.Layout(t, kubeadm.Options{Version: "1.34.4"})
 	copyFile(t, other.CertFile("ca"), tree.CertFile("ca"))
 	copyFile(t, other.KeyFile("ca"), tree.KeyFile("ca"))
@@ -90,6 +93,7 @@ func TestTrapReplacedCA(t *testing.T) {
 // TestTrapHalfRenewed is a renewal that was given up in the middle: one run
 // renews the rest, and what is new already keeps its key.
 func TestTrapHalfRenewed(t *testing.T) {
+	t.Parallel()
 	tree := due(t, "1.34.4")
 	by := []string{"apiserver", "etcd-server", "admin.conf"}
 	for _, name := range by {
@@ -109,6 +113,7 @@ func TestTrapHalfRenewed(t *testing.T) {
 // that is one: the links stay and lead to the new files, which keep owner and
 // extended attributes.
 func TestTrapLinks(t *testing.T) {
+	t.Parallel()
 	tree := due(t, "1.34.4")
 	require.NoError(t, os.MkdirAll(tree.Path("/etc/ssl"), 0o755))
 	require.NoError(t, os.Rename(tree.Path("/etc/kubernetes/pki"), tree.Path("/etc/ssl/kubernetes")))

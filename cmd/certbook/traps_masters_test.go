@@ -37,6 +37,7 @@ func second(t *testing.T, first kubeadm.Tree) kubeadm.Tree {
 // TestTrapTwoMasters renews each master's certificates on that master: they have
 // their own names, and the second one has no super-admin.conf.
 func TestTrapTwoMasters(t *testing.T) {
+	t.Parallel()
 	first := due(t, "1.34.4")
 	trees := []kubeadm.Tree{first, second(t, first)}
 	m := masters(t, trees...)
@@ -58,6 +59,7 @@ func TestTrapTwoMasters(t *testing.T) {
 // TestTrapAnotherMastersCertificates are those of the first master on the second
 // one, as a copied pki directory has them.
 func TestTrapAnotherMastersCertificates(t *testing.T) {
+	t.Parallel()
 	first := due(t, "1.34.4")
 	other := second(t, first)
 	for _, name := range []string{"apiserver", "etcd-server", "etcd-peer"} {
@@ -76,6 +78,7 @@ func TestTrapAnotherMastersCertificates(t *testing.T) {
 // TestTrapAnotherCA is a master that has a CA of its own: nothing is renewed on
 // any.
 func TestTrapAnotherCA(t *testing.T) {
+	t.Parallel()
 	first := due(t, "1.34.4")
 	trees := []kubeadm.Tree{first, kubeadm.Layout(t, kubeadm.Options{Version: "1.34.4", Remaining: 10 * 24 * time.Hour})}
 	m := masters(t, trees...)
@@ -90,6 +93,7 @@ func TestTrapAnotherCA(t *testing.T) {
 // TestTrapCopiesInHomes is a renewal that leaves the copies of users who were not
 // named behind, and says so.
 func TestTrapCopiesInHomes(t *testing.T) {
+	t.Parallel()
 	tree := due(t, "1.34.4")
 	m := local(t, tree)
 	for _, home := range []string{"/root", "/home/jane"} {

@@ -32,6 +32,7 @@ func requireRolledBack(t *testing.T, m machine, before map[string]entry, reverte
 
 // TestTrapNotInUse renews where nothing serves the new certificates.
 func TestTrapNotInUse(t *testing.T) {
+	t.Parallel()
 	m := local(t, due(t, "1.37.2"))
 	before := snapshot(t, m.tree)
 	code, _, stderr := m.run(t, append([]string{"run", "renew"},
@@ -43,6 +44,7 @@ func TestTrapNotInUse(t *testing.T) {
 
 // TestTrapImmutableFile cannot replace one file in the middle of the list.
 func TestTrapImmutableFile(t *testing.T) {
+	t.Parallel()
 	fresh := due(t, "1.34.4")
 	for _, name := range []string{"apiserver.crt", "etcd/peer.key", "../scheduler.conf"} {
 		t.Run(name, func(t *testing.T) {

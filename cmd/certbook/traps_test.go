@@ -120,6 +120,7 @@ func without(list []string, out ...string) []string {
 }
 
 func TestTrapAlphaCommand(t *testing.T) {
+	t.Parallel()
 	for _, v := range kubeadm.Versions() {
 		t.Run(v, func(t *testing.T) {
 			m := local(t, due(t, v))
@@ -145,6 +146,7 @@ func TestTrapAlphaCommand(t *testing.T) {
 // TestTrapHelpInsteadOfRenewal is "kubeadm alpha certs renew all" on a kubeadm
 // that has no such command any more: it prints a help text and exits with 0.
 func TestTrapHelpInsteadOfRenewal(t *testing.T) {
+	t.Parallel()
 	tree := due(t, "1.34.4")
 	m := local(t, tree)
 	program := tree.Path("/usr/local/bin/kubeadm")
@@ -160,6 +162,7 @@ func TestTrapHelpInsteadOfRenewal(t *testing.T) {
 
 // TestTrapsRefused holds what must fail before anything is changed.
 func TestTrapsRefused(t *testing.T) {
+	t.Parallel()
 	fresh := due(t, "1.34.4")
 	remove := func(name string) func(*testing.T, kubeadm.Tree) {
 		return func(t *testing.T, tree kubeadm.Tree) { require.NoError(t, os.Remove(tree.Path(name))) }
@@ -253,6 +256,7 @@ func TestTrapsRefused(t *testing.T) {
 
 // TestTrapsLeftOut renews the rest when a step says so.
 func TestTrapsLeftOut(t *testing.T) {
+	t.Parallel()
 	fresh := due(t, "1.34.4")
 	all := renewable(fresh)
 	signedByCA := []string{"apiserver", "apiserver-kubelet-client", "admin.conf", "super-admin.conf", "controller-manager.conf", "scheduler.conf"}
