@@ -179,7 +179,7 @@ func (s *session) outcome(rep *engine.Report) error {
 		}
 		text = "interrupted"
 		if len(rep.Left) > 0 {
-			text += "; not done: " + strings.Join(rep.Left, ", ")
+			text += "; not done: " + briefLeft(rep.Left)
 		}
 		if s.invocation != nil && s.undoes == "" {
 			text += " (certbook resume goes on from here)"
@@ -194,4 +194,30 @@ func (s *session) outcome(rep *engine.Report) error {
 		return nil
 	}
 	return &exitError{code: code, text: text}
+}
+
+// briefLeft names what was not done, of many steps only where each host stopped.
+func briefLeft(left []string) string {
+	const most = 8
+	if len(left) <= most {
+		return strings.Join(left, ", ")
+	}
+	var hosts []string
+	first, count := map[string]string{}, map[string]int{}
+	for _, l := range left {
+		host, step, _ := strings.Cut(l, "/")
+		if count[host] == 0 {
+			hosts = append(hosts, host)
+			first[host] = step
+		}
+		count[host]++
+	}
+	var texts []string
+	for _, host := range hosts[:min(len(hosts), most)] {
+		texts = append(texts, fmt.Sprintf("%s from %s on (%d)", host, first[host], count[host]))
+	}
+	if more := len(hosts) - most; more > 0 {
+		texts = append(texts, fmt.Sprintf("and %d more hosts", more))
+	}
+	return strings.Join(texts, ", ")
 }

@@ -184,3 +184,16 @@ func TestInterruptTwice(t *testing.T) {
 	require.Contains(t, b.stdout.String(), "localhost: failed, a person is needed\n")
 	b.stopped(t, `"left":["localhost/first","localhost/second","localhost/third"]`)
 }
+
+func TestBriefLeft(t *testing.T) {
+	var long, many []string
+	for i := range 5 {
+		long = append(long, fmt.Sprintf("m1/s%d", i), fmt.Sprintf("m2/s%d", i))
+	}
+	for i := range 10 {
+		many = append(many, fmt.Sprintf("m%d/a", i))
+	}
+	require.Equal(t, "m1/a, m2/b", briefLeft([]string{"m1/a", "m2/b"}))
+	require.Equal(t, "m1 from s0 on (5), m2 from s0 on (5)", briefLeft(long))
+	require.Equal(t, "m0 from a on (1), m1 from a on (1), m2 from a on (1), m3 from a on (1), m4 from a on (1), m5 from a on (1), m6 from a on (1), m7 from a on (1), and 2 more hosts", briefLeft(many))
+}
