@@ -16,12 +16,13 @@ import (
 	"certbook/lab/cluster"
 )
 
-// These scenarios are on labs of another shape. Their names begin with Z, as
-// each other shape takes a minute to make: the default lab comes first.
+// These scenarios are on labs of another shape. Each takes a minute to make, and
+// so does the default lab after it: tests run in the order of their files, and
+// this one is the last.
 
-// TestZOneMaster runs the classic procedure and a renewal on a single master,
+// TestOneMaster runs the classic procedure and a renewal on a single master,
 // and recovers it when everything has expired.
-func TestZOneMaster(t *testing.T) {
+func TestOneMaster(t *testing.T) {
 	one := cluster.Options{Masters: 1}
 	t.Run("seed", func(t *testing.T) {
 		on(t, one)
@@ -42,9 +43,9 @@ func TestZOneMaster(t *testing.T) {
 	})
 }
 
-// TestZExternalEtcd renews etcd on its own host first, brings the masters a
+// TestExternalEtcd renews etcd on its own host first, brings the masters a
 // client certificate for it, and then renews the masters.
-func TestZExternalEtcd(t *testing.T) {
+func TestExternalEtcd(t *testing.T) {
 	on(t, cluster.Options{Masters: 1, ExternalEtcd: true})
 	etcd, master := lab.Etcd[0], lab.Nodes[0]
 	require.NoError(t, lab.ExpireEtcd(t.Context(), 24*time.Hour, etcd))
@@ -91,8 +92,8 @@ func TestZExternalEtcd(t *testing.T) {
 	requireUnchanged(t, again)
 }
 
-// TestZExternalCA stops with requests, and goes on when they are signed.
-func TestZExternalCA(t *testing.T) {
+// TestExternalCA stops with requests, and goes on when they are signed.
+func TestExternalCA(t *testing.T) {
 	on(t, cluster.Options{Masters: 1, ExternalCA: true})
 	n := lab.Nodes[0]
 	require.NoError(t, lab.Return(t.Context(), n)) // to have something due
@@ -141,9 +142,9 @@ func authorityOf(name string) string {
 	return "ca"
 }
 
-// TestZDocker is on the last Kubernetes whose kubelet speaks to docker itself.
+// TestDocker is on the last Kubernetes whose kubelet speaks to docker itself.
 // Its API server does not read all of its certificates again.
-func TestZDocker(t *testing.T) {
+func TestDocker(t *testing.T) {
 	if testing.Short() {
 		t.Skip("its programs take long to build: make e2e-all")
 	}
