@@ -212,12 +212,20 @@ func (l *Lab) join(ctx context.Context) error {
 	return l.ready(ctx)
 }
 
-// ready waits until the whole cluster is healthy.
+// ready waits until the whole cluster is healthy and takes pods: those need an
+// account, which kube-controller-manager makes when it leads.
 func (l *Lab) ready(ctx context.Context) error {
 	if err := l.admin(ctx); err != nil {
 		return err
 	}
 	if err := l.await(ctx, 3*time.Minute, l.Healthy); err != nil {
+		return err
+	}
+	account := func(ctx context.Context) error {
+		_, err := l.Kubectl(ctx, "get", "serviceaccount", "default", "--request-timeout=5s")
+		return err
+	}
+	if err := l.await(ctx, time.Minute, account); err != nil {
 		return err
 	}
 	l.say("all nodes are ready")
