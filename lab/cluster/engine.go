@@ -113,12 +113,6 @@ func (e *engine) answers(ctx context.Context) bool {
 // stop ends the lab's own engine, if it runs and nobody else has a container
 // in it.
 func (e *engine) stop(ctx context.Context) error {
-	if e.answers(ctx) && e.host == e.socket() {
-		others, err := e.run(ctx, nil, "ps", "-q")
-		if err != nil || len(fields(others)) > 0 {
-			return err
-		}
-	}
 	text, err := os.ReadFile(filepath.Join(e.dir, "pid"))
 	if err != nil {
 		return nil // it does not run
@@ -126,6 +120,14 @@ func (e *engine) stop(ctx context.Context) error {
 	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
 	if err != nil {
 		return err
+	}
+	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+	if err != nil || strings.TrimSpace(string(name)) != "dockerd" {
+		return nil // it is gone, and another process may have its number
+	}
+	own := engine{dir: e.dir, host: e.socket()} // whatever DOCKER_HOST says
+	if others, err := own.run(ctx, nil, "ps", "-q"); err == nil && len(fields(others)) > 0 {
+		return nil
 	}
 	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
 		return nil // it is gone
