@@ -47,7 +47,7 @@ trap 'exit 143' TERM
 labels=
 while read -r kind type; do
 	[ "$kind $type" != "nodev selinuxfs" ] || labels=1
-done <"${CERTBOOK_ROOT:-}/proc/filesystems" || :
+done 2>/dev/null <"${CERTBOOK_ROOT:-}/proc/filesystems" || :
 
 unique=$(mktemp -u .certbook.XXXXXXXXXX)
 i=0 moves= olds= heirs= pairs= saves= dirs= savedirs= fresh=
