@@ -364,6 +364,10 @@ func (a *RenewCerts) removeScratch(ctx context.Context, h engine.Host) error {
 // kubeadmVersion asks the host's kubeadm for its version.
 func kubeadmVersion(ctx context.Context, p engine.Probe) (kube.Version, error) {
 	out, err := p.Query(ctx, engine.Command{Argv: []string{"kubeadm", "version", "-o", "short"}})
+	var exit *engine.ExitError
+	if errors.As(err, &exit) && exit.Code == 127 {
+		return kube.Version{}, fmt.Errorf("there is no kubeadm on this host; install that of the cluster's version: %w", err)
+	}
 	if err != nil {
 		return kube.Version{}, err
 	}

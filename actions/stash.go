@@ -27,10 +27,7 @@ func (s *stash) install(ctx context.Context, h engine.Host, src, dst string, opt
 		return err
 	}
 	opt.Save = s.dir
-	if err := h.Install(ctx, src, dst, opt); err != nil {
-		return fmt.Errorf("%s: %w", dst, err)
-	}
-	return nil
+	return h.Install(ctx, src, dst, opt)
 }
 
 // installAll puts files in place of others, all at once, and keeps the old ones.
@@ -51,10 +48,7 @@ func (s *stash) write(ctx context.Context, h engine.Host, dst string, data []byt
 		return err
 	}
 	opt.Save = s.dir
-	if err := h.WriteFile(ctx, dst, data, opt); err != nil {
-		return fmt.Errorf("%s: %w", dst, err)
-	}
-	return nil
+	return h.WriteFile(ctx, dst, data, opt)
 }
 
 // note finds out which of the files are there, before they are replaced.

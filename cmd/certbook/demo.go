@@ -87,7 +87,12 @@ Real here: the certificates, the files, the TLS servers on 127.0.0.1, certbook.
 Emulated:  kubeadm, kubectl, crictl, systemctl and the kubelet, and whatever else the
            components do. Every component is a process of its own.
 `, dir)
-	return story(signaled, std, box, filepath.Join(dir, "runs"))
+	err = story(signaled, std, box, filepath.Join(dir, "runs"))
+	var exit *exitError
+	if errors.As(err, &exit) && exit.code == 130 && keep == "" {
+		exit.text += "; its sandbox is removed, so that there is nothing to resume (--keep DIR leaves it)"
+	}
+	return err
 }
 
 // story runs the commands that a user would, until one ends in another way than

@@ -213,7 +213,7 @@ func TestTrapsRefused(t *testing.T) {
 		},
 		"no kubeadm": {
 			remove("/usr/local/bin/kubeadm"),
-			[]string{"preflight: ", "kubeadm"},
+			[]string{"preflight: there is no kubeadm on this host; install that of the cluster's version"},
 		},
 		"kubeadm is older": {
 			image("v1.35.1"), []string{"preflight: kubeadm v1.34.4 does not fit a cluster of v1.35.1: use a kubeadm of v1.35"},
