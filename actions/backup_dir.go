@@ -196,11 +196,7 @@ func (a *BackupDir) space(ctx context.Context, h engine.Host) error {
 
 // same compares two trees by content, mode and owner.
 func same(ctx context.Context, p engine.Probe, a, b string) error {
-	want, err := tree(ctx, p, a)
-	if err != nil {
-		return err
-	}
-	have, err := tree(ctx, p, b)
+	want, have, err := trees(ctx, p, a, b)
 	if err != nil {
 		return err
 	}

@@ -62,12 +62,11 @@ func checkExpirySpec() engine.Spec {
 		Doc: `Looks at the certificates directory (from kube-apiserver's flags, so that
 kubespray's /etc/kubernetes/ssl is found), the stacked etcd's certificates, the
 client certificate and the CA inside each kubeconfig, the kubelet's client and
-serving certificates and the three CAs, in one round trip; then, in another, for
-copies of admin.conf in the homes of users. It warns of what a renewal would not
-put right: a CA that ends or is being rotated, a certificate that does not name
-the address by which its server is reached, a kubeconfig that trusts another CA, a
-copy that still holds an older certificate, a kubelet that waits for someone to
-approve its request.
+serving certificates and the three CAs, and for copies of admin.conf in the homes
+of users. It warns of what a renewal would not put right: a CA that ends or is
+being rotated, a certificate that does not name the address by which its server is
+reached, a kubeconfig that trusts another CA, a copy that still holds an older
+certificate, a kubelet that waits for someone to approve its request.
 
 It judges by the host's clock, changes nothing, and does not fail because
 something is due: use its outputs in conditions.`,
@@ -85,11 +84,14 @@ var _ engine.Action = (*CheckExpiry)(nil)
 
 // Check implements engine.Action.
 func (a *CheckExpiry) Check(ctx context.Context, p engine.Probe) (engine.Result, error) {
-	layout, err := survey(ctx, p)
-	if err != nil {
-		return engine.Result{}, err
-	}
-	now, err := p.Now(ctx)
+	var layout kube.Layout
+	var now time.Time
+	var configs []engine.File
+	var configsErr error // what cannot be read there does no harm
+	err := together(
+		func() (err error) { layout, now, err = surveyNow(ctx, p); return err },
+		func() error { configs, configsErr = homeConfigs(ctx, p, a.Homes); return nil },
+	)
 	if err != nil {
 		return engine.Result{}, err
 	}
@@ -97,7 +99,10 @@ func (a *CheckExpiry) Check(ctx context.Context, p engine.Probe) (engine.Result,
 	out := a.judge(found, now)
 	out.Node, out.CAs = layout.Node.Name, kube.Authorities(found)
 	warnings := append(authorityWarnings(out), kube.Warnings(layout, found, now)...)
-	copies, more := olderCopies(ctx, p, a.Homes, found)
+	copies, more := olderCopies(configs, found)
+	if configsErr != nil {
+		more = append(more, configsErr.Error())
+	}
 	out.StaleCopies = copies
 	return engine.Result{Outputs: out, Warnings: append(warnings, more...)}, nil
 }

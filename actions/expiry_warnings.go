@@ -29,12 +29,9 @@ func authorityWarnings(e Expiry) []string {
 // homesPatience bounds the look into homes, which may lie on another machine.
 const homesPatience = 15 * time.Second
 
-// olderCopies looks in homes for copies of admin.conf with an older certificate,
-// and returns their paths and a warning for each. What cannot be read there does
-// no harm.
-func olderCopies(ctx context.Context, p engine.Probe, homes []string, found []kube.Found) (paths, warnings []string) {
-	admin := find(found, "admin.conf")
-	if len(homes) == 0 || admin.Leaf() == nil {
+// homeConfigs reads the kubeconfigs in homes.
+func homeConfigs(ctx context.Context, p engine.Probe, homes []string) ([]engine.File, error) {
+	if len(homes) == 0 {
 		return nil, nil
 	}
 	var patterns []string
@@ -45,7 +42,17 @@ func olderCopies(ctx context.Context, p engine.Probe, homes []string, found []ku
 	defer cancel()
 	files, err := p.ReadFiles(ctx, patterns...)
 	if err != nil {
-		return nil, []string{fmt.Sprintf("copies of admin.conf in %s were not looked for: %v", strings.Join(homes, ", "), err)}
+		return nil, fmt.Errorf("copies of admin.conf in %s were not looked for: %w", strings.Join(homes, ", "), err)
+	}
+	return files, nil
+}
+
+// olderCopies finds copies of admin.conf with an older certificate, and returns
+// their paths and a warning for each.
+func olderCopies(files []engine.File, found []kube.Found) (paths, warnings []string) {
+	admin := find(found, "admin.conf")
+	if admin.Leaf() == nil {
+		return nil, nil
 	}
 	for _, f := range files {
 		config, err := kube.ParseKubeconfig(f.Data)

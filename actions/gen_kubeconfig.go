@@ -172,11 +172,7 @@ func (a *GenKubeconfig) want(e existing, layout kube.Layout, v kube.Version) (id
 
 // Check implements engine.Action.
 func (a *GenKubeconfig) Check(ctx context.Context, p engine.Probe) (engine.Result, error) {
-	layout, err := survey(ctx, p)
-	if err != nil {
-		return engine.Result{}, err
-	}
-	now, err := p.Now(ctx)
+	layout, now, err := surveyNow(ctx, p)
 	if err != nil {
 		return engine.Result{}, err
 	}

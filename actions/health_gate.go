@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"certbook/actions/kube"
@@ -70,13 +69,20 @@ func (a *HealthGate) Check(ctx context.Context, p engine.Probe) (engine.Result, 
 	g := gate{layout: layout}
 	m, ok := layout.Pods.Component(kube.Etcd)
 	var members []kube.EtcdMember
-	var memberErr error
-	var both sync.WaitGroup // most of the time is etcdctl's and kubectl's start
-	if ok {
-		both.Go(func() { members, memberErr = etcdMembers(ctx, p, layout, m) })
-	}
-	answers, answerErr := askCluster(ctx, p, layout, kube.ServersPath, kube.LeasesPath)
-	both.Wait()
+	var answers [][]byte
+	var memberErr, answerErr error
+	_ = together(
+		func() error {
+			if ok {
+				members, memberErr = etcdMembers(ctx, p, layout, m)
+			}
+			return nil
+		},
+		func() error {
+			answers, answerErr = askCluster(ctx, p, layout, kube.ServersPath, kube.LeasesPath)
+			return nil
+		},
+	)
 	if ok {
 		g.etcd(ctx, p, m, members, memberErr)
 	}

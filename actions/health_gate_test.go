@@ -45,7 +45,7 @@ func cluster(t *testing.T, tool string) *fakeNode {
 		n.Put("/var/lib/kubelet/config.yaml", []byte("kind: KubeletConfiguration\nstaticPodPath: /etc/kubernetes/manifests\n"))
 		n.Put("/var/lib/kubelet/kubeadm-flags.env", []byte(`KUBELET_KUBEADM_ARGS="--container-runtime=docker"`))
 	}
-	n.etcdctl = map[string]string{"member list": listOfThree, "endpoint health": healthOfThree}
+	n.etcdctl = map[string]string{"member list": listOfThree, "health --cluster": healthOfThree}
 	now, err := n.Now(t.Context())
 	require.NoError(t, err)
 	n.api = map[string]string{
@@ -87,7 +87,7 @@ func TestHealthGate(t *testing.T) {
 	}{
 		"all is well": {func(*fakeNode, time.Time) {}, nil, nil, all},
 		"a member does not answer": {func(n *fakeNode, _ time.Time) {
-			n.etcdctl["endpoint health"] = strings.Replace(healthOfThree, `"health":true,"took":"13.141621ms"`, `"health":false,"took":"5.00174414s","error":"context deadline exceeded"`, 1)
+			n.etcdctl["health --cluster"] = strings.Replace(healthOfThree, `"health":true,"took":"13.141621ms"`, `"health":false,"took":"5.00174414s","error":"context deadline exceeded"`, 1)
 		}, []string{"etcd's member m3 (https://172.30.0.13:2379) is not healthy: context deadline exceeded; 2 of etcd's 3 members are healthy, and 2 are its quorum; mend that first"}, nil, Health{}},
 		"a member has never started": {func(n *fakeNode, _ time.Time) {
 			n.etcdctl["member list"] = strings.Replace(listOfThree, `"members":[`, `"members":[{"ID":255,"peerURLs":["https://172.30.0.14:2380"]},`, 1)
@@ -100,8 +100,8 @@ func TestHealthGate(t *testing.T) {
 		}, nil, []string{"etcd has two members: while one of them restarts it has no quorum"}, Health{Members: 2, Healthy: 2, Servers: all.Servers}},
 		"one master": {func(n *fakeNode, _ time.Time) {
 			n.etcdctl = map[string]string{
-				"member list":     `{"members":[{"ID":1,"name":"m1","clientURLs":["https://172.30.0.11:2379"]}]}`,
-				"endpoint health": `[{"endpoint":"https://172.30.0.11:2379","health":true}]`,
+				"member list":      `{"members":[{"ID":1,"name":"m1","clientURLs":["https://172.30.0.11:2379"]}]}`,
+				"health --cluster": `[{"endpoint":"https://172.30.0.11:2379","health":true}]`,
 			}
 			n.api[kube.ServersPath] = mirrorPods("172.30.0.11:6443")
 		}, nil, nil, Health{Members: 1, Healthy: 1, Servers: all.Servers[:1]}},
@@ -164,7 +164,7 @@ func TestHealthGate(t *testing.T) {
 			n.api[kube.ServersPath] = mirrorPods("169.254.169.254/latest:80", "example.org:6443", "172.30.0.12:6443@x", "172.30.0.12:99999", "172.30.0.12:6443")
 		}, nil, nil, Health{Members: 3, Healthy: 3, Servers: []string{"172.30.0.12:6443"}}},
 		"all at once": {func(n *fakeNode, now time.Time) {
-			n.etcdctl["endpoint health"] = strings.ReplaceAll(healthOfThree, `"https://172.30.0.13:2379","health":true`, `"https://172.30.0.13:2379","health":false`)
+			n.etcdctl["health --cluster"] = strings.ReplaceAll(healthOfThree, `"https://172.30.0.13:2379","health":true`, `"https://172.30.0.13:2379","health":false`)
 			n.answers("https://172.30.0.13:6443/readyz", 500, "no")
 			n.api[kube.LeasesPath] = leaseList(now.Add(-time.Hour), now.Add(-time.Hour))
 		}, []string{"etcd's member m3 ", "the API server 172.30.0.13:6443", "kube-controller-manager", "kube-scheduler"}, nil, Health{}},

@@ -85,11 +85,7 @@ func (a *InstallCerts) judge(ctx context.Context, p engine.Probe) error {
 	if len(a.targets) == 0 {
 		return nil
 	}
-	layout, err := survey(ctx, p)
-	if err != nil {
-		return err
-	}
-	now, err := p.Now(ctx)
+	layout, now, err := surveyNow(ctx, p)
 	if err != nil {
 		return err
 	}
@@ -180,17 +176,9 @@ func (a *InstallCerts) Apply(ctx context.Context, h engine.Host) error {
 
 // prove judges what is on disk now against what was there before.
 func (a *InstallCerts) prove(ctx context.Context, p engine.Probe) (engine.Result, error) {
-	layout, err := survey(ctx, p)
-	if err != nil {
-		return engine.Result{}, err
-	}
-	now, err := p.Now(ctx)
-	if err != nil {
-		return engine.Result{}, err
-	}
 	out := Installation{}
 	res := engine.Result{}
-	list, err := judgeAll(ctx, p, layout, now, a.targets, "a proven certificate")
+	list, err := judgeAll(ctx, p, a.targets, "a proven certificate")
 	if err != nil {
 		return res, err
 	}

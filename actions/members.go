@@ -37,13 +37,18 @@ func etcdMembers(ctx context.Context, p engine.Probe, layout kube.Layout, m kube
 	case len(running) == 0:
 		return nil, errors.New("its container does not run")
 	}
-	etcdctl := func(endpoints []string, words ...string) ([]byte, error) {
+	etcdctl := func(words ...string) ([]byte, error) {
 		ctx, cancel := context.WithTimeout(ctx, etcdctlPatience)
 		defer cancel()
-		out, err := c.within(ctx, p, running[0].ID, m.EtcdctlArgv(endpoints, words...)...)
+		out, err := c.within(ctx, p, running[0].ID, m.EtcdctlArgv(own, words...)...)
 		return out.Stdout, briefly("etcdctl "+strings.Join(words, " "), err)
 	}
-	list, err := etcdctl([]string{own}, "member", "list")
+	var list, health []byte
+	var healthErr error // its status says that a member is not healthy
+	err = together(
+		func() (err error) { list, err = etcdctl("member", "list"); return err },
+		func() error { health, healthErr = etcdctl("endpoint", "health", "--cluster"); return nil },
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -51,13 +56,8 @@ func etcdMembers(ctx context.Context, p engine.Probe, layout kube.Layout, m kube
 	if err != nil {
 		return nil, err
 	}
-	var urls []string
-	for _, m := range members {
-		urls = append(urls, m.URLs...)
-	}
-	health, err := etcdctl(urls, "endpoint", "health") // its status says that one is not healthy
 	if bad := kube.ParseEndpointHealth(health, members); bad != nil {
-		return nil, errors.Join(err, bad)
+		return nil, errors.Join(healthErr, bad)
 	}
 	return members, nil
 }

@@ -88,6 +88,42 @@ if [ -z "$root" ]; then
   done
 fi
 
+nl='
+'
+IFS=$nl
+set -- "$root"/etc/systemd/system/*.wants/*.timer "$root"/run/systemd/system/*.wants/*.timer
+set -f
+named=$nl$(grep -ls '^Unit=' -- "$@")$nl
+labels= files=
+for f; do
+  if [ ! -e "$f" ] && [ ! -L "$f" ]; then continue; fi
+  t=${f##*/} u=
+  case $named in *"$nl$f$nl"*) u=$(sed -n 's/^Unit=//p' "$f" | tail -n 1) ;; esac
+  for d in etc run usr/local/lib usr/lib lib; do
+    s=$root/$d/systemd/system/${u:-${t%.timer}.service}
+    if [ -f "$s" ]; then
+      labels=$labels$t$nl files=$files$s$nl
+      break
+    fi
+  done
+done
+set +f
+set -- "$root"/etc/crontab "$root"/etc/anacrontab "$root"/etc/cron.*/* "$root"/var/spool/cron/* "$root"/var/spool/cron/crontabs/*
+set -f
+for f; do
+  if [ -f "$f" ]; then labels=$labels${f#"$root"}$nl files=$files$f$nl; fi
+done
+[ -n "$files" ] || exit 0
+
+# Most hosts have nothing that names kubeadm: one look at all files tells.
+begun() { head -c 65536 -- "$@" /dev/null 2>/dev/null; }
+programs() { sed '/^[[:space:]]*#/d' | grep -ao '/[A-Za-z0-9._/-]*' | grep -v -e '^/proc/' -e '^/dev/'; }
+all=$files
+for w in $(begun $files | programs | sort -u); do
+  if [ -f "$root$w" ]; then all=$all$root$w$nl; fi
+done
+begun $all | grep -aq kubeadm || exit 0
+
 text() { head -c 65536 -- "$1" 2>/dev/null | sed '/^[[:space:]]*#/d'; }
 renews() { text "$1" | awk '/kubeadm/ {k = 1} /renew/ {r = 1} END {exit !(k && r)}'; }
 look() {
@@ -95,27 +131,16 @@ look() {
     printf 'renews %s\t%s\n' "$1" "${2#"$root"}"
     return
   fi
-  for w in $(text "$2" | grep -ao '/[A-Za-z0-9._/-]*' | head -n 50); do
+  for w in $(text "$2" | programs | head -n 50); do
     if [ -f "$root$w" ] && renews "$root$w"; then
       printf 'renews %s\t%s\n' "$1" "$w"
       return
     fi
   done
 }
-for f in "$root"/etc/systemd/system/*.wants/*.timer "$root"/run/systemd/system/*.wants/*.timer; do
-  if [ ! -e "$f" ] && [ ! -L "$f" ]; then continue; fi
-  t=${f##*/}
-  u=$(sed -n 's/^Unit=//p' "$f" 2>/dev/null | tail -n 1)
-  for d in etc run usr/local/lib usr/lib lib; do
-    s=$root/$d/systemd/system/${u:-${t%.timer}.service}
-    if [ -f "$s" ]; then
-      look "$t" "$s"
-      break
-    fi
-  done
-done
-for f in "$root"/etc/crontab "$root"/etc/anacrontab "$root"/etc/cron.*/* "$root"/var/spool/cron/* "$root"/var/spool/cron/crontabs/*; do
-  if [ -f "$f" ]; then look "${f#"$root"}" "$f"; fi
+for f in $files; do
+  look "${labels%%"$nl"*}" "$f"
+  labels=${labels#*"$nl"}
 done
 exit 0`
 
@@ -133,17 +158,28 @@ func (a *Preflight) Check(ctx context.Context, p engine.Probe) (engine.Result, e
 	var problems []string
 	problem := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
 
-	if err := a.machine(ctx, p, problem, &res); err != nil {
+	var facts engine.Output
+	var renewals []string
+	var kubeadm kube.Version
+	var public map[string][]byte
+	var kubeadmErr error
+	found := kube.Inventory(layout, nil)
+	err = together(
+		func() (err error) { facts, err = a.machine(ctx, p); return err },
+		func() (err error) { public, err = publicKeys(ctx, p, layout, found); return err },
+		func() error { renewals = clusterRenewals(ctx, p, layout); return nil },
+		func() error { kubeadm, kubeadmErr = kubeadmVersion(ctx, p); return nil },
+	)
+	if err != nil {
 		return res, err
 	}
+	a.judge(p, facts, problem, &res)
 	if err := a.clock(ctx, p, &out, problem); err != nil {
 		return res, err
 	}
-	a.renewals(ctx, p, layout, &res)
-	a.versions(ctx, p, layout, &out, problem)
-	if err := a.keys(ctx, p, layout, problem); err != nil {
-		return res, err
-	}
+	res.Warnings = append(res.Warnings, renewals...)
+	versions(layout, kubeadm, kubeadmErr, &out, problem)
+	keys(layout, found, public, problem)
 	for _, d := range layout.Pods.Duplicates {
 		problem("%s; kubelet runs every file in the manifests directory, move the copy elsewhere", d)
 	}
@@ -162,25 +198,29 @@ func (a *Preflight) Check(ctx context.Context, p engine.Probe) (engine.Result, e
 	return res, nil
 }
 
-// machine looks at the user, the free space, and what else works on
+// machine asks for the user, the free space, and what else works on
 // certificates there.
-func (a *Preflight) machine(ctx context.Context, p engine.Probe, problem func(string, ...any), res *engine.Result) error {
-	root := p.Path("/")
-	argv := []string{"sh", "-c", preflightScript, "sh", root, p.Path(kube.ConfigDir)}
+func (a *Preflight) machine(ctx context.Context, p engine.Probe) (engine.Output, error) {
+	argv := []string{"sh", "-c", preflightScript, "sh", p.Path("/"), p.Path(kube.ConfigDir)}
 	for _, dir := range a.Paths {
 		argv = append(argv, p.Path(dir))
 	}
-	facts, err := p.Query(ctx, engine.Command{Argv: argv})
+	out, err := p.Query(ctx, engine.Command{Argv: argv})
 	if err != nil {
-		return fmt.Errorf("preflight: %w", err)
+		return out, fmt.Errorf("preflight: %w", err)
 	}
+	return out, nil
+}
+
+// judge reads what preflightScript prints.
+func (a *Preflight) judge(p engine.Probe, facts engine.Output, problem func(string, ...any), res *engine.Result) {
 	running := 0
 	for line := range strings.Lines(string(facts.Stdout)) {
 		key, value, _ := strings.Cut(strings.TrimRight(line, "\n"), " ")
 		first, rest, _ := strings.Cut(value, " ")
 		switch key {
 		case "uid":
-			if value != "0" && root == "/" {
+			if value != "0" && p.Path("/") == "/" {
 				problem("commands run as user id %s; kubeadm needs root: log in as root or let the user use sudo", value)
 			}
 		case "free":
@@ -199,7 +239,6 @@ func (a *Preflight) machine(ctx context.Context, p engine.Probe, problem func(st
 			}
 		}
 	}
-	return nil
 }
 
 // maxNamed bounds what is named of the same kind on one host.
@@ -214,9 +253,9 @@ func (a *Preflight) room(index, free string, want int, unit string, problem func
 	}
 }
 
-// renewals warns of what renews certificates from within the cluster. An API
+// clusterRenewals names what renews certificates from within the cluster. An API
 // server that does not answer is no problem.
-func (a *Preflight) renewals(ctx context.Context, p engine.Probe, layout kube.Layout, res *engine.Result) {
+func clusterRenewals(ctx context.Context, p engine.Probe, layout kube.Layout) []string {
 	answers, err := askCluster(ctx, p, layout, kube.RenewalPaths(layout.Node.Name)...)
 	var found []string
 	if err == nil {
@@ -225,7 +264,7 @@ func (a *Preflight) renewals(ctx context.Context, p engine.Probe, layout kube.La
 	if err != nil && !errors.Is(err, errNoCluster) {
 		found = []string{fmt.Sprintf("kucero, ekco and Cluster API were not looked for: %v", err)}
 	}
-	res.Warnings = append(res.Warnings, found[:min(len(found), maxNamed)]...)
+	return found[:min(len(found), maxNamed)]
 }
 
 func (a *Preflight) clock(ctx context.Context, p engine.Probe, out *Readiness, problem func(string, ...any)) error {
@@ -244,8 +283,8 @@ func (a *Preflight) clock(ctx context.Context, p engine.Probe, out *Readiness, p
 	return nil
 }
 
-func (a *Preflight) versions(ctx context.Context, p engine.Probe, layout kube.Layout, out *Readiness, problem func(string, ...any)) {
-	kubeadm, err := kubeadmVersion(ctx, p)
+// versions judges whether the host's kubeadm fits its API server.
+func versions(layout kube.Layout, kubeadm kube.Version, err error, out *Readiness, problem func(string, ...any)) {
 	if err != nil {
 		problem("%v", err)
 		return
@@ -261,10 +300,9 @@ func (a *Preflight) versions(ctx context.Context, p engine.Probe, layout kube.La
 	}
 }
 
-// keys proves that every private key belongs to its certificate.
-func (a *Preflight) keys(ctx context.Context, p engine.Probe, layout kube.Layout, problem func(string, ...any)) error {
+// publicKeys returns the public keys of those found whose private key is here.
+func publicKeys(ctx context.Context, p engine.Probe, layout kube.Layout, found []kube.Found) (map[string][]byte, error) {
 	var paths []string
-	found := kube.Inventory(layout, nil)
 	for _, f := range found {
 		if f.KeyPath != "" && len(f.Chain) > 0 && layout.Exists(f.KeyPath) {
 			paths = append(paths, f.KeyPath)
@@ -272,8 +310,13 @@ func (a *Preflight) keys(ctx context.Context, p engine.Probe, layout kube.Layout
 	}
 	public, err := p.PublicKeys(ctx, paths...)
 	if err != nil {
-		return fmt.Errorf("private keys: %w", err)
+		return nil, fmt.Errorf("private keys: %w", err)
 	}
+	return public, nil
+}
+
+// keys proves that every private key belongs to its certificate.
+func keys(layout kube.Layout, found []kube.Found, public map[string][]byte, problem func(string, ...any)) {
 	for _, f := range found {
 		leaf := f.Leaf()
 		if leaf == nil || f.KeyPath == "" || !layout.Exists(f.KeyPath) {
@@ -287,5 +330,4 @@ func (a *Preflight) keys(ctx context.Context, p engine.Probe, layout kube.Layout
 			problem("%s: the key %s does not match the certificate %s", f.Name, f.KeyPath, path.Base(f.Path))
 		}
 	}
-	return nil
 }

@@ -155,7 +155,9 @@ func TestPreflightNamesRenewals(t *testing.T) {
 			}
 			res := engine.Result{}
 			problem := func(format string, args ...any) { t.Errorf(format, args...) }
-			require.NoError(t, (&Preflight{}).machine(t.Context(), h, problem, &res))
+			facts, err := (&Preflight{}).machine(t.Context(), h)
+			require.NoError(t, err)
+			(&Preflight{}).judge(h, facts, problem, &res)
 			var want []string
 			for _, w := range c.want {
 				want = append(want, w+" also renews certificates on this host; turn one of the two off")
@@ -174,9 +176,11 @@ func TestPreflightFindsKubeadm(t *testing.T) {
 	look := func() string {
 		var problems []string
 		a := &Preflight{Paths: []string{"/"}}
-		require.NoError(t, a.machine(t.Context(), h, func(format string, args ...any) {
+		facts, err := a.machine(t.Context(), h)
+		require.NoError(t, err)
+		a.judge(h, facts, func(format string, args ...any) {
 			problems = append(problems, fmt.Sprintf(format, args...))
-		}, &engine.Result{}))
+		}, &engine.Result{})
 		return strings.Join(problems, "\n")
 	}
 	sh, err := exec.LookPath("sh")

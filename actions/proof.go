@@ -18,16 +18,22 @@ type judged struct {
 
 // judgeAll judges what is on disk now against the certificates that were there
 // before. want is what each should be, for people.
-func judgeAll(ctx context.Context, p engine.Probe, layout kube.Layout, now time.Time, before []kube.Found, want string) ([]judged, error) {
-	found := kube.Inventory(layout, nil)
+func judgeAll(ctx context.Context, p engine.Probe, before []kube.Found, want string) ([]judged, error) {
 	var keys []string
 	for _, b := range before {
 		keys = append(keys, b.KeyPath)
 	}
-	public, err := p.PublicKeys(ctx, keys...)
+	var layout kube.Layout
+	var now time.Time
+	var public map[string][]byte
+	err := together(
+		func() (err error) { layout, now, err = surveyNow(ctx, p); return err },
+		func() (err error) { public, err = p.PublicKeys(ctx, keys...); return err },
+	)
 	if err != nil {
 		return nil, err
 	}
+	found := kube.Inventory(layout, nil)
 	var list []judged
 	for _, b := range before {
 		after := find(found, b.Name)

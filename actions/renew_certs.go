@@ -83,16 +83,12 @@ var _ engine.Reverter = (*RenewCerts)(nil)
 // Check implements engine.Action. Before Apply it finds what to renew; after it
 // it proves what was renewed.
 func (a *RenewCerts) Check(ctx context.Context, p engine.Probe) (engine.Result, error) {
-	layout, err := survey(ctx, p)
-	if err != nil {
-		return engine.Result{}, err
-	}
-	now, err := p.Now(ctx)
-	if err != nil {
-		return engine.Result{}, err
-	}
 	if a.applied {
-		return a.prove(ctx, p, layout, now)
+		return a.prove(ctx, p)
+	}
+	layout, now, err := surveyNow(ctx, p)
+	if err != nil {
+		return engine.Result{}, err
 	}
 	return a.find(ctx, p, layout, now)
 }
@@ -235,10 +231,10 @@ func unreadableCA(ca kube.Found) string {
 }
 
 // prove judges what is on disk now against what was there before.
-func (a *RenewCerts) prove(ctx context.Context, p engine.Probe, layout kube.Layout, now time.Time) (engine.Result, error) {
+func (a *RenewCerts) prove(ctx context.Context, p engine.Probe) (engine.Result, error) {
 	out := Renewal{FellBack: a.fellBack, Outcomes: slices.Clone(a.passed)}
 	res := engine.Result{Warnings: slices.Clone(a.warnings)}
-	list, err := judgeAll(ctx, p, layout, now, a.targets, "a proven renewal")
+	list, err := judgeAll(ctx, p, a.targets, "a proven renewal")
 	if err != nil {
 		return res, err
 	}

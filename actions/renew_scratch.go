@@ -41,18 +41,30 @@ done`
 // scratchConfig is where a configuration lies inside the scratch directory.
 const scratchConfig = "/etc/kubernetes/certbook-kubeadm.yaml"
 
+// networkFiles are what kubeadm needs to reach the API server by name.
+var networkFiles = []string{"/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf"}
+
+// basis is what a renewal on copies starts from.
+type basis struct {
+	layout  kube.Layout
+	version kube.Version
+	now     time.Time
+	network []engine.File
+}
+
 // Apply implements engine.Applier: renew on copies, judge, install.
 func (a *RenewCerts) Apply(ctx context.Context, h engine.Host) error {
 	a.replaced.dir = a.Stash
-	version, err := kubeadmVersion(ctx, h)
+	var b basis
+	err := together(
+		func() (err error) { b.version, err = kubeadmVersion(ctx, h); return err },
+		func() (err error) { b.layout, b.now, err = surveyNow(ctx, h); return err },
+		func() (err error) { b.network, err = h.ReadFiles(ctx, networkFiles...); return err },
+	)
 	if err != nil {
 		return err
 	}
-	layout, err := survey(ctx, h)
-	if err != nil {
-		return err
-	}
-	err = a.onCopies(ctx, h, layout, version)
+	err = a.onCopies(ctx, h, b)
 	if removeErr := a.removeScratch(context.WithoutCancel(ctx), h); err == nil {
 		err = removeErr
 	}
@@ -62,28 +74,28 @@ func (a *RenewCerts) Apply(ctx context.Context, h engine.Host) error {
 	return err
 }
 
-func (a *RenewCerts) onCopies(ctx context.Context, h engine.Host, layout kube.Layout, version kube.Version) error {
-	config, err := a.chooseConfig(ctx, h, layout, version)
+func (a *RenewCerts) onCopies(ctx context.Context, h engine.Host, b basis) error {
+	config, err := a.chooseConfig(ctx, h, b)
 	if err != nil {
 		return err
 	}
-	output, err := a.renewCopies(ctx, h, layout, version, config)
+	output, err := a.renewCopies(ctx, h, b, config)
 	if err != nil {
 		return err
 	}
 	if output.Fallback && config == nil {
 		a.fellBack = true
-		if config, err = diskConfig(layout, version, a.Before); err != nil {
+		if config, err = diskConfig(b.layout, b.version, a.Before); err != nil {
 			return fmt.Errorf("the cluster's configuration cannot be read, and none can be made from what is on disk: %w; give one with config", err)
 		}
-		if _, err = a.renewCopies(ctx, h, layout, version, config); err != nil {
+		if _, err = a.renewCopies(ctx, h, b, config); err != nil {
 			return err
 		}
 	}
 	if a.fellBack {
 		a.warnings = append(a.warnings, "the cluster's configuration could not be read; kubeadm was given one made from the certificates on disk")
 	}
-	if err := a.judgeCopies(ctx, h, layout); err != nil {
+	if err := a.judgeCopies(ctx, h, b.layout); err != nil {
 		return err
 	}
 	return a.installCopies(ctx, h)
@@ -91,7 +103,7 @@ func (a *RenewCerts) onCopies(ctx context.Context, h engine.Host, layout kube.La
 
 // chooseConfig returns the configuration to give to kubeadm, nil to let it read
 // the cluster's. With an admin.conf that has ended there is no use in asking.
-func (a *RenewCerts) chooseConfig(ctx context.Context, h engine.Host, layout kube.Layout, version kube.Version) ([]byte, error) {
+func (a *RenewCerts) chooseConfig(ctx context.Context, h engine.Host, b basis) ([]byte, error) {
 	if a.Config != "" {
 		files, err := h.ReadFiles(ctx, a.Config)
 		switch {
@@ -104,18 +116,14 @@ func (a *RenewCerts) chooseConfig(ctx context.Context, h engine.Host, layout kub
 		}
 		return files[0].Data, nil
 	}
-	now, err := h.Now(ctx)
-	if err != nil {
-		return nil, err
-	}
-	admin := find(kube.Inventory(layout, nil), "admin.conf")
-	if s := admin.State(now, 0); s == kube.OK || s == kube.Due {
+	admin := find(kube.Inventory(b.layout, nil), "admin.conf")
+	if s := admin.State(b.now, 0); s == kube.OK || s == kube.Due {
 		return nil, nil
 	}
 	a.fellBack = true
-	config, err := diskConfig(layout, version, a.Before)
+	config, err := diskConfig(b.layout, b.version, a.Before)
 	if err != nil {
-		return nil, fmt.Errorf("admin.conf is %s, so the cluster's configuration cannot be read, and none can be made from what is on disk: %w; give one with config", admin.State(now, 0), err)
+		return nil, fmt.Errorf("admin.conf is %s, so the cluster's configuration cannot be read, and none can be made from what is on disk: %w; give one with config", admin.State(b.now, 0), err)
 	}
 	return config, nil
 }
@@ -125,16 +133,12 @@ func diskConfig(layout kube.Layout, version kube.Version, before schema.Duration
 }
 
 // renewCopies makes fresh copies and lets kubeadm renew the targets in them.
-func (a *RenewCerts) renewCopies(ctx context.Context, h engine.Host, layout kube.Layout, version kube.Version, config []byte) (kube.RenewOutput, error) {
-	files, err := h.ReadFiles(ctx, "/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf")
-	if err != nil {
-		return kube.RenewOutput{}, err
-	}
+func (a *RenewCerts) renewCopies(ctx context.Context, h engine.Host, b basis, config []byte) (kube.RenewOutput, error) {
 	// To read the cluster's configuration kubeadm asks for the node by the name in
 	// the kubelet's certificate, and takes the CRI socket from its files.
-	copies := relevant(layout, "/etc/kubernetes/kubelet.conf", layout.Kubelet.ClientPEM,
+	copies := relevant(b.layout, "/etc/kubernetes/kubelet.conf", b.layout.Kubelet.ClientPEM,
 		"/var/lib/kubelet/config.yaml", "/var/lib/kubelet/instance-config.yaml", "/var/lib/kubelet/kubeadm-flags.env")
-	for _, f := range kubeFiles(files) {
+	for _, f := range kubeFiles(b.network) {
 		copies = append(copies, fromTo(f)...)
 	}
 	argv := append([]string{"sh", "-c", copyTree, "sh", h.Path("/"), h.Path(a.Scratch)}, copies...)
@@ -147,12 +151,12 @@ func (a *RenewCerts) renewCopies(ctx context.Context, h engine.Host, layout kube
 		if err := h.WriteFile(ctx, path.Join(a.Scratch, scratchConfig), config, engine.FileOptions{Mode: 0o600}); err != nil {
 			return kube.RenewOutput{}, err
 		}
-	} else if layout.CertificatesDir != kube.DefaultCertificatesDir {
-		opt.CertDir = layout.CertificatesDir
+	} else if b.layout.CertificatesDir != kube.DefaultCertificatesDir {
+		opt.CertDir = b.layout.CertificatesDir
 	}
 	var all kube.RenewOutput
-	for _, name := range a.commands(version) {
-		output, err := renewOne(ctx, h, version, name, opt)
+	for _, name := range a.commands(b.version) {
+		output, err := renewOne(ctx, h, b.version, name, opt)
 		if err != nil {
 			return all, err
 		}
@@ -250,15 +254,14 @@ func (a *RenewCerts) judgeCopies(ctx context.Context, h engine.Host, layout kube
 		paths = append(paths, path.Join(a.Scratch, t.Path))
 		keys = append(keys, path.Join(a.Scratch, t.KeyPath))
 	}
-	files, err := h.ReadFiles(ctx, paths...)
-	if err != nil {
-		return err
-	}
-	public, err := h.PublicKeys(ctx, keys...)
-	if err != nil {
-		return err
-	}
-	now, err := h.Now(ctx)
+	var files []engine.File
+	var public map[string][]byte
+	var now time.Time
+	err := together(
+		func() (err error) { files, err = h.ReadFiles(ctx, paths...); return err },
+		func() (err error) { public, err = h.PublicKeys(ctx, keys...); return err },
+		func() (err error) { now, err = h.Now(ctx); return err },
+	)
 	if err != nil {
 		return err
 	}

@@ -155,11 +155,7 @@ func (a *RequestCerts) Apply(ctx context.Context, h engine.Host) error {
 // elsewhere lists the certificates that are due and cannot be signed on their
 // host.
 func elsewhere(ctx context.Context, p engine.Probe, before time.Duration, names []string, force bool) ([]kube.Found, error) {
-	layout, err := survey(ctx, p)
-	if err != nil {
-		return nil, err
-	}
-	now, err := p.Now(ctx)
+	layout, now, err := surveyNow(ctx, p)
 	if err != nil {
 		return nil, err
 	}

@@ -239,11 +239,11 @@ func TestRestartContainerKeepsQuorumOfOld(t *testing.T) {
 		n := newNode(t, "crictl")
 		n.renewed(everything...)
 		n.answers("http://127.0.0.1:2381/metrics", 200, "etcd_server_has_leader 1\netcd_network_active_peers{Local=\"0\",Remote=\"1\"} 1\n")
-		n.etcdctl = map[string]string{"member list": listOfThree, "endpoint health": strings.Replace(healthOfThree, `"health":true,"took":"13.141621ms"`, `"health":false`, 1)}
+		n.etcdctl = map[string]string{"member list": listOfThree, "health --cluster": strings.Replace(healthOfThree, `"health":true,"took":"13.141621ms"`, `"health":false`, 1)}
 		require.ErrorContains(t, restart("auto").Apply(t.Context(), n), "this member is connected with 1 of the 2 others, and without it etcd needs 2 for its quorum")
 		require.Empty(t, n.did)
 
-		n.etcdctl["endpoint health"] = healthOfThree
+		n.etcdctl["health --cluster"] = healthOfThree
 		carryOut(t, restart("auto"), n)
 		require.Len(t, n.did, 4)
 	})

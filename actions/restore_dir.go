@@ -66,11 +66,7 @@ func (a *RestoreDir) Check(ctx context.Context, p engine.Probe) (engine.Result, 
 
 // restorable lists what in dest is not as in the copy src.
 func restorable(ctx context.Context, p engine.Probe, src, dest string) ([]engine.Change, error) {
-	want, err := tree(ctx, p, src)
-	if err != nil {
-		return nil, err
-	}
-	have, err := tree(ctx, p, dest)
+	want, have, err := trees(ctx, p, src, dest)
 	if err != nil {
 		return nil, err
 	}
@@ -94,11 +90,7 @@ func restore(ctx context.Context, h engine.Host, src, dest string) error {
 }
 
 func restoreWith(ctx context.Context, h engine.Host, src, dest string, keep *stash) error {
-	want, err := tree(ctx, h, src)
-	if err != nil {
-		return err
-	}
-	have, err := tree(ctx, h, dest)
+	want, have, err := trees(ctx, h, src, dest)
 	if err != nil {
 		return err
 	}

@@ -28,6 +28,15 @@ func survey(ctx context.Context, p engine.Probe) (kube.Layout, error) {
 	return layout, nil
 }
 
+// surveyNow surveys a host and asks for its time.
+func surveyNow(ctx context.Context, p engine.Probe) (layout kube.Layout, now time.Time, err error) {
+	err = together(
+		func() (err error) { layout, err = survey(ctx, p); return err },
+		func() (err error) { now, err = p.Now(ctx); return err },
+	)
+	return layout, now, err
+}
+
 func kubeFiles(files []engine.File) []kube.File {
 	out := make([]kube.File, len(files))
 	for i, f := range files {

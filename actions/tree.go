@@ -38,6 +38,15 @@ func tree(ctx context.Context, p engine.Probe, dir string) (map[string]node, err
 	return nodes, nil
 }
 
+// trees reads two directory trees.
+func trees(ctx context.Context, p engine.Probe, a, b string) (inA, inB map[string]node, err error) {
+	err = together(
+		func() (err error) { inA, err = tree(ctx, p, a); return err },
+		func() (err error) { inB, err = tree(ctx, p, b); return err },
+	)
+	return inA, inB, err
+}
+
 // parseTree reads what treeScript prints.
 func parseTree(text string) (map[string]node, error) {
 	nodes := map[string]node{}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	"certbook/actions/kube"
 	"certbook/engine"
@@ -53,11 +54,7 @@ func (a *VerifyCerts) Check(ctx context.Context, p engine.Probe) (engine.Result,
 	if !a.Enabled {
 		return engine.Result{Outputs: Proofs{}, Warnings: []string{"not proven that the new certificates are in use: verification is turned off"}}, nil
 	}
-	layout, err := survey(ctx, p)
-	if err != nil {
-		return engine.Result{}, err
-	}
-	now, err := p.Now(ctx)
+	layout, now, err := surveyNow(ctx, p)
 	if err != nil {
 		return engine.Result{}, err
 	}
@@ -67,32 +64,45 @@ func (a *VerifyCerts) Check(ctx context.Context, p engine.Probe) (engine.Result,
 			manifests = append(manifests, m)
 		}
 	}
-	res := engine.Result{}
-	var uses []Use
-	for _, m := range manifests {
-		for _, e := range m.Serves() {
-			uses = append(uses, served(ctx, p, layout, m.Component, e, now))
-		}
-	}
+	var uses, processes []Use
+	var warnings []string
 	var runtimeProblem error
-	if a.Processes && len(manifests) > 0 {
-		c, err := findRuntime(ctx, p, layout)
-		if err == nil && c.tool == "" {
-			res.Warnings = append(res.Warnings, "not proven that the processes are younger than their kubeconfigs: "+c.missing().Error())
-			manifests = nil
-		}
-		var running listing
-		if err == nil && len(manifests) > 0 {
-			running, err = c.list(ctx, p, a.Components...)
-		}
-		for i := 0; i < len(manifests) && err == nil; i++ {
-			var more []Use
-			more, err = held(ctx, p, running.of(manifests[i].Component), layout, manifests[i], now)
-			uses = append(uses, more...)
-		}
-		runtimeProblem = err
+	_ = together(
+		func() error {
+			for _, m := range manifests {
+				for _, e := range m.Serves() {
+					uses = append(uses, served(ctx, p, layout, m.Component, e, now))
+				}
+			}
+			return nil
+		},
+		func() error {
+			processes, warnings, runtimeProblem = a.processes(ctx, p, layout, manifests, now)
+			return nil
+		},
+	)
+	return a.sumUp(engine.Result{Warnings: warnings}, append(uses, processes...), runtimeProblem)
+}
+
+// processes tells of each component's process what it holds.
+func (a *VerifyCerts) processes(ctx context.Context, p engine.Probe, layout kube.Layout, manifests []kube.Manifest, now time.Time) (uses []Use, warnings []string, err error) {
+	if !a.Processes || len(manifests) == 0 {
+		return nil, nil, nil
 	}
-	return a.sumUp(res, uses, runtimeProblem)
+	c, err := findRuntime(ctx, p, layout)
+	if err != nil {
+		return nil, nil, err
+	}
+	if c.tool == "" {
+		return nil, []string{"not proven that the processes are younger than their kubeconfigs: " + c.missing().Error()}, nil
+	}
+	running, err := c.list(ctx, p, a.Components...)
+	for i := 0; i < len(manifests) && err == nil; i++ {
+		var more []Use
+		more, err = held(ctx, p, running.of(manifests[i].Component), layout, manifests[i], now)
+		uses = append(uses, more...)
+	}
+	return uses, nil, err
 }
 
 // sumUp makes the result of what was found.

@@ -52,9 +52,15 @@ func (a *WaitReady) Check(ctx context.Context, p engine.Probe) (engine.Result, e
 	if err != nil {
 		return engine.Result{}, err
 	}
+	problems := make([]string, len(targets))
+	var ask []func() error
+	for i, t := range targets {
+		ask = append(ask, func() error { problems[i] = t.problem(ctx, p); return nil })
+	}
+	_ = together(ask...)
 	res := engine.Result{}
-	for _, t := range targets {
-		if problem := t.problem(ctx, p); problem != "" {
+	for i, t := range targets {
+		if problem := problems[i]; problem != "" {
 			res.Changes = append(res.Changes, engine.Change{Subject: t.name, From: problem, To: "healthy"})
 		}
 	}

@@ -79,10 +79,10 @@ func TestEtcdctl(t *testing.T) {
 	require.Equal(t, "https://127.0.0.1:2379", m.ClientURL())
 	require.Equal(t, []string{"etcdctl", "--dial-timeout=3s", "--command-timeout=5s", "--write-out=json",
 		"--cacert=/etc/kubernetes/pki/etcd/ca.crt", "--cert=/etc/kubernetes/pki/etcd/server.crt", "--key=/etc/kubernetes/pki/etcd/server.key",
-		"--endpoints=https://a:1,https://b:2", "member", "list"}, m.EtcdctlArgv([]string{"https://a:1", "https://b:2"}, "member", "list"))
+		"--endpoints=https://a:1", "member", "list"}, m.EtcdctlArgv("https://a:1", "member", "list"))
 	plain := Manifest{Component: Etcd, Args: Args{"--listen-client-urls=bad,http://0.0.0.0:2379"}}
 	require.Equal(t, "http://127.0.0.1:2379", plain.ClientURL())
-	require.Equal(t, []string{"etcdctl", "--dial-timeout=3s", "--command-timeout=5s", "--write-out=json", "--endpoints=x", "member", "list"}, plain.EtcdctlArgv([]string{"x"}, "member", "list"))
+	require.Equal(t, []string{"etcdctl", "--dial-timeout=3s", "--command-timeout=5s", "--write-out=json", "--endpoints=x", "member", "list"}, plain.EtcdctlArgv("x", "member", "list"))
 	require.Empty(t, Manifest{Component: Etcd}.ClientURL())
 }
 

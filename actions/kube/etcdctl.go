@@ -34,14 +34,14 @@ func (m EtcdMember) String() string {
 
 // EtcdctlArgv returns a call of etcdctl in the container of a member: it shows
 // the member's own certificate, which kubeadm issues for clients too.
-func (m Manifest) EtcdctlArgv(endpoints []string, words ...string) []string {
+func (m Manifest) EtcdctlArgv(endpoint string, words ...string) []string {
 	argv := []string{"etcdctl", "--dial-timeout=3s", "--command-timeout=5s", "--write-out=json"}
 	for _, f := range []struct{ option, flag string }{{"cacert", "trusted-ca-file"}, {"cert", "cert-file"}, {"key", "key-file"}} {
 		if v := m.Args.Value(f.flag); v != "" {
 			argv = append(argv, "--"+f.option+"="+v)
 		}
 	}
-	argv = append(argv, "--endpoints="+strings.Join(endpoints, ","))
+	argv = append(argv, "--endpoints="+endpoint)
 	return append(argv, words...)
 }
 

@@ -24,23 +24,45 @@ import (
 var ErrNoOpenSSL = errors.New("openssl is not installed on the host, and private keys are not read from it; install the package openssl")
 
 // keysScript prints, for each argument that holds a private key, its number
-// and the public key as PEM. The private key passes through a pipe only. A file
-// that is too large to be one is passed over: awk would take its time.
+// and the public key as PEM, in any order. The private key passes through a pipe
+// only. A file that is too large to be one is passed over: awk would take its
+// time. openssl takes one key for each start, so four are started at once; the
+// pipe to cat keeps the lines of each together.
 const keysScript = `
 command -v openssl >/dev/null 2>&1 || { echo none; exit 0; }
 prog=$1 most=$2
 shift 2
-n=0
+nl='
+'
+IFS=$nl
+set -f
+n=0 numbers= files=
 for f do
 	n=$((n + 1))
-	[ -f "$f" ] && [ -r "$f" ] && [ "$(stat -L -c %s -- "$f")" -le "$most" ] || continue
-	if grep -q -- '-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----' "$f"; then
-		key=$(openssl pkey -in "$f" -passin pass: -pubout 2>/dev/null) || continue
-	else
-		key=$(LC_ALL=C awk "$prog" "$f" | base64 -d 2>/dev/null | openssl pkey -passin pass: -pubout 2>/dev/null) || continue
-	fi
-	printf '%s\n%s\n' "$n" "$key"
+	[ -f "$f" ] && [ -r "$f" ] || continue
+	numbers=$numbers$n$nl files=$files$f$nl
 done
+[ -n "$files" ] || exit 0
+sizes=$(stat -L -c %s -- $files) || { echo "files changed while they were read" >&2; exit 1; }
+pems=$nl$(grep -l -- '-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----' $files)$nl
+public() {
+	case $pems in
+	*"$nl$2$nl"*) key=$(openssl pkey -in "$2" -passin pass: -pubout 2>/dev/null) ;;
+	*) key=$(LC_ALL=C awk "$prog" "$2" | base64 -d 2>/dev/null | openssl pkey -passin pass: -pubout 2>/dev/null) ;;
+	esac && printf '%s\n%s\n' "$1" "$key"
+}
+{
+	set -- $sizes
+	for f in $files; do
+		n=${numbers%%"$nl"*} numbers=${numbers#*"$nl"} size=$1
+		shift
+		[ "$size" -le "$most" ] || continue
+		public "$n" "$f" &
+		started=$((${started:-0} + 1))
+		[ $((started % 4)) != 0 ] || wait
+	done
+	wait
+} | cat
 `
 
 // keyDataAWK prints the value of the first client-key-data of a kubeconfig, in
