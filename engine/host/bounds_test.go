@@ -37,10 +37,12 @@ func TestLargeFile(t *testing.T) {
 	root := t.TempDir()
 	local, err := Local(t.Context(), LocalOptions{Root: root})
 	require.NoError(t, err)
+	shell := &Host{t: loginShell{}}
+	t.Cleanup(func() { require.NoError(t, shell.Close()) })
 	for name, c := range map[string]struct {
 		h   *Host
 		dir string
-	}{"local": {local, ""}, "through a shell": {&Host{t: loginShell{}}, root}} {
+	}{"local": {local, ""}, "through a shell": {shell, root}} {
 		t.Run(name, func(t *testing.T) {
 			const pki = "/etc/kubernetes/pki/"
 			large(t, root, pki+"apiserver.crt")

@@ -82,10 +82,9 @@ func dial(ctx context.Context, opt SSHOptions) (*Host, error) {
 		}
 		clients = append(clients, c)
 	}
-	h := &Host{
-		name: opt.Name, user: way[len(way)-1].user,
-		t: newRemote(clients, opt.KeepAlive), timeout: opt.CommandTimeout,
-	}
+	r := newRemote(clients, opt.KeepAlive)
+	h := &Host{name: opt.Name, user: way[len(way)-1].user, t: r, timeout: opt.CommandTimeout}
+	r.spare = h.shells.spare
 	if err := h.becomeRoot(ctx, opt); err != nil {
 		h.Close()
 		return nil, err

@@ -88,6 +88,11 @@ func FuzzCommandLine(f *testing.F) {
 		"sudo":                 {t: way, sudo: &sudo{}},
 		"sudo with a password": {t: way, sudo: &sudo{password: `se "cr$et`, prompt: "certbook-prompt:"}},
 	}
+	f.Cleanup(func() {
+		for _, h := range hosts {
+			h.Close()
+		}
+	})
 	for _, s := range []string{"", "a b", "it's", `"`, "$(id)", "`id`", "a\nb", "\\'", "--", "-n", "*", "a=b", "\xff\xfe", "\r", "'\"'\"'"} {
 		f.Add(s, "x", "x", []byte("x"))
 		f.Add("x", s, s, []byte(s))
@@ -100,10 +105,10 @@ func FuzzCommandLine(f *testing.F) {
 			Env:   []string{"FUZZ=" + variable},
 			Stdin: stdin,
 		}
-		want := word + "\x00" + other + "\x00" + variable + "\x00" + string(stdin)
-		for name, h := range hosts {
+		want := word + "\x00" + other + "\x00" + variable + "\x00"
+		check := func(name, want string, c engine.Command, run func(context.Context, engine.Command) (engine.Output, error)) {
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-			out, err := h.Exec(ctx, c)
+			out, err := run(ctx, c)
 			cancel()
 			switch {
 			case strings.ContainsRune(word+other+variable, 0):
@@ -117,6 +122,12 @@ func FuzzCommandLine(f *testing.F) {
 			case !bytes.Equal(out.Stdout, []byte(want)):
 				t.Fatalf("%s: %q arrived as %q", name, want, out.Stdout)
 			}
+		}
+		for name, h := range hosts {
+			check(name, want+string(stdin), c, h.Exec)
+			asked := c
+			asked.Stdin = nil
+			check(name+", in a shell that lasts", want, asked, h.Query)
 		}
 	})
 }

@@ -30,6 +30,7 @@ type Host struct {
 	sudo    *sudo    // nil: as the login user
 	timeout time.Duration
 
+	shells  shells
 	mu      sync.Mutex
 	holders []*holder // whose sessions end with the connection
 }
@@ -62,7 +63,9 @@ func (h *Host) Close() error {
 	for _, k := range holders {
 		k.stop()
 	}
+	h.shells.close()
 	err := h.t.close()
+	h.shells.tasks.Wait()
 	for _, k := range holders {
 		k.tasks.Wait()
 	}
@@ -71,7 +74,7 @@ func (h *Host) Close() error {
 
 // Now returns the machine's clock.
 func (h *Host) Now(ctx context.Context) (time.Time, error) {
-	out, err := h.Exec(ctx, engine.Command{Argv: []string{"date", "-u", "+%s.%N"}})
+	out, err := h.Query(ctx, engine.Command{Argv: []string{"date", "-u", "+%s.%N"}})
 	if err != nil {
 		return time.Time{}, fmt.Errorf("clock: %w", err)
 	}
@@ -99,9 +102,9 @@ func parseTime(s string) (time.Time, error) {
 	return time.Unix(n, int64(ns)).UTC(), err
 }
 
-// Query runs a command that changes nothing.
+// Query runs a command that changes nothing, and leaves no process behind.
 func (h *Host) Query(ctx context.Context, c engine.Command) (engine.Output, error) {
-	return h.Exec(ctx, c)
+	return h.exec(ctx, c, c.Stdout == "")
 }
 
 // redirectScript runs a program with its output in a file that only the owner
@@ -138,6 +141,10 @@ func checkCommand(c engine.Command) error {
 
 // Exec runs a command and waits for it.
 func (h *Host) Exec(ctx context.Context, c engine.Command) (engine.Output, error) {
+	return h.exec(ctx, c, false)
+}
+
+func (h *Host) exec(ctx context.Context, c engine.Command, asks bool) (engine.Output, error) {
 	if err := checkCommand(c); err != nil {
 		return engine.Output{Code: -1}, err
 	}
@@ -145,7 +152,7 @@ func (h *Host) Exec(ctx context.Context, c engine.Command) (engine.Output, error
 	if c.Stdout != "" {
 		argv = append([]string{"sh", "-c", redirectScript, "sh", h.Path(c.Stdout)}, argv...)
 	}
-	out, err := h.run(ctx, argv, c.Env, c.Stdin, engine.MaxOutput)
+	out, err := h.run(ctx, argv, c.Env, c.Stdin, engine.MaxOutput, asks)
 	if err != nil {
 		return out, fmt.Errorf("%s: %w", c, err)
 	}
@@ -185,12 +192,21 @@ func tail(out engine.Output, mask []string) string {
 // script runs a constant shell script. Its failure is an error with the last
 // line that it printed on standard error.
 func (h *Host) script(ctx context.Context, text string, stdin []byte, limit int, args ...string) ([]byte, error) {
+	return h.runScript(ctx, text, stdin, limit, false, args...)
+}
+
+// ask is script for one that changes nothing.
+func (h *Host) ask(ctx context.Context, text string, limit int, args ...string) ([]byte, error) {
+	return h.runScript(ctx, text, nil, limit, true, args...)
+}
+
+func (h *Host) runScript(ctx context.Context, text string, stdin []byte, limit int, asks bool, args ...string) ([]byte, error) {
 	for _, a := range args {
 		if strings.ContainsRune(a, 0) {
 			return nil, fmt.Errorf("%q holds a NUL byte", a)
 		}
 	}
-	out, err := h.run(ctx, append([]string{"sh", "-c", text, "sh"}, args...), nil, stdin, limit)
+	out, err := h.run(ctx, append([]string{"sh", "-c", text, "sh"}, args...), nil, stdin, limit, asks)
 	if err != nil {
 		return nil, err
 	}
@@ -204,8 +220,9 @@ func (h *Host) script(ctx context.Context, text string, stdin []byte, limit int,
 	return out.Stdout, nil
 }
 
-// run runs a program by the way that this machine needs.
-func (h *Host) run(ctx context.Context, argv, env []string, stdin []byte, limit int) (engine.Output, error) {
+// run runs a program by the way that this machine needs. What only asks may be
+// run twice.
+func (h *Host) run(ctx context.Context, argv, env []string, stdin []byte, limit int, asks bool) (engine.Output, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	if h.timeout > 0 {
@@ -215,25 +232,18 @@ func (h *Host) run(ctx context.Context, argv, env []string, stdin []byte, limit 
 		ctx = c
 	}
 	full := func() { cancel(fmt.Errorf("printed more than %d bytes", limit)) }
-	stdout := &bounded{limit: limit, full: full}
-	stderr := &bounded{limit: min(limit, engine.MaxOutput), full: full}
-	p := process{stdout: stdout, stderr: stderr}
-	all := append(append([]string{}, h.env...), env...)
-	if len(stdin) > 0 {
-		p.feed = func(w io.Writer, _ <-chan struct{}) error { _, err := w.Write(stdin); return err }
+	streams := func() (stdout, stderr *bounded) {
+		return &bounded{limit: limit, full: full}, &bounded{limit: min(limit, engine.MaxOutput), full: full}
 	}
-	var code int
-	var err error
-	switch {
-	case h.direct:
-		p.argv, p.env = argv, all
-		code, err = h.t.run(ctx, p)
-	case h.sudo != nil:
-		p.hold = true
-		code, err = h.sudo.run(ctx, h.t, func(say bool) []string { return wrap(argv, all, len(stdin), say) }, p)
-	default:
-		p.argv, p.hold = wrap(argv, all, len(stdin), false), true
-		code, err = h.t.run(ctx, p)
+	stdout, stderr := streams()
+	all := append(append([]string{}, h.env...), env...)
+	code, err, done := -1, error(nil), false
+	if asks && !h.direct && len(stdin) == 0 {
+		code, err, done = h.inShell(ctx, wrap(argv, all, 0, false), stdout, stderr)
+	}
+	if !done {
+		stdout, stderr = streams()
+		code, err = h.inSession(ctx, argv, all, stdin, stdout, stderr)
 	}
 	out := engine.Output{Code: code}
 	var tooMuch, tooLoud bool
@@ -243,4 +253,40 @@ func (h *Host) run(ctx context.Context, argv, env []string, stdin []byte, limit 
 		out.Code, err = -1, context.Cause(ctx)
 	}
 	return out, err
+}
+
+// inSession runs a program in a session of its own.
+func (h *Host) inSession(ctx context.Context, argv, env []string, stdin []byte, stdout, stderr io.Writer) (int, error) {
+	p := process{stdout: stdout, stderr: stderr}
+	if len(stdin) > 0 {
+		p.feed = func(w io.Writer, _ <-chan struct{}) error { _, err := w.Write(stdin); return err }
+	}
+	switch {
+	case h.direct:
+		p.argv, p.env = argv, env
+		return h.t.run(ctx, p)
+	case h.sudo != nil:
+		p.hold = true
+		return h.sudo.run(ctx, h.t, func(say bool) []string { return wrap(argv, env, len(stdin), say) }, p)
+	}
+	p.argv, p.hold = wrap(argv, env, len(stdin), false), true
+	return h.t.run(ctx, p)
+}
+
+// inShell runs a program in a shell that lasts. done is false when it has to be
+// run otherwise.
+func (h *Host) inShell(ctx context.Context, argv []string, stdout, stderr io.Writer) (code int, err error, done bool) {
+	line, err := commandLine(argv)
+	if err != nil {
+		return -1, err, true
+	}
+	s := h.takeShell()
+	if s == nil {
+		return -1, nil, false
+	}
+	code, err, done = s.run(ctx, line, stdout, stderr)
+	if done && err == nil {
+		h.shells.give(s)
+	}
+	return code, err, done
 }

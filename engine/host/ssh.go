@@ -26,6 +26,7 @@ type remote struct {
 	gone    chan struct{} // closed when the connection is
 	tasks   sync.WaitGroup
 	lasting atomic.Int32 // sessions whose end nobody waits for
+	spare   func() bool  // gives up a session that could be done without, and says whether there are any; may be nil
 
 	mu   sync.Mutex
 	lost error // why the connection is gone
@@ -175,14 +176,15 @@ func (r *remote) run(ctx context.Context, p process) (int, error) {
 
 // open opens a session. A server that allows fewer of them than we want is
 // asked again when others may have ended.
-func (r *remote) open(ctx context.Context) (*ssh.Session, error) {
+func (r *remote) open(ctx context.Context, option bool) (*ssh.Session, error) {
 	for try := 1; ; try++ {
 		s, err := r.client().NewSession()
 		var refused *ssh.OpenChannelError
 		lasting := int(r.lasting.Load())
 		switch {
-		case err == nil || !errors.As(err, &refused) || try == 50:
+		case err == nil || !errors.As(err, &refused) || try == 50 || option:
 			return s, err
+		case r.spare != nil && r.spare(): // one will be free in a moment
 		case len(r.slots)-lasting < 2 && lasting > 0:
 			return nil, fmt.Errorf("the SSH server allows no second session on a connection, and the host's lock keeps one; set MaxSessions in sshd_config to 2 or more (%w)", err)
 		case len(r.slots) < 2:
@@ -199,7 +201,7 @@ func (r *remote) open(ctx context.Context) (*ssh.Session, error) {
 }
 
 func (r *remote) session(ctx context.Context, line string, p process) (int, error) {
-	s, err := r.open(ctx)
+	s, err := r.open(ctx, p.option)
 	if err != nil {
 		return -1, fmt.Errorf("no session: %w", r.why(err))
 	}

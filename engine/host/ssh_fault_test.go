@@ -128,6 +128,28 @@ func TestManyCommandsAtOnce(t *testing.T) {
 	all.Wait()
 }
 
+// TestFewSessions asks a server that allows only two sessions: shells give theirs
+// up for what needs one.
+func TestFewSessions(t *testing.T) {
+	s := hosttest.SSHD(t, hosttest.SSHDOptions{Config: []string{"MaxSessions 2"}})
+	h := dialled(t, s.Options())
+	var all sync.WaitGroup
+	for i := range 20 {
+		c := engine.Command{Argv: []string{"echo", fmt.Sprint(i)}}
+		run := h.Query
+		if i%2 == 0 {
+			run = h.Exec
+		}
+		all.Go(func() {
+			out, err := run(t.Context(), c)
+			if err != nil || string(out.Stdout) != fmt.Sprintln(i) {
+				t.Errorf("command %d: %q, %v", i, out.Stdout, err)
+			}
+		})
+	}
+	all.Wait()
+}
+
 func TestCommandTimeout(t *testing.T) {
 	s := hosttest.SSHD(t, hosttest.SSHDOptions{})
 	opt := s.Options()

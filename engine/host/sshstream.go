@@ -34,7 +34,7 @@ func (r *remote) stream(ctx context.Context, address string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := r.open(ctx)
+	s, err := r.open(ctx, false)
 	if err != nil {
 		return nil, fmt.Errorf("no session: %w", r.why(err))
 	}

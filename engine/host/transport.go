@@ -32,6 +32,7 @@ type process struct {
 	feed   feed     // writes standard input; nil for none
 	hold   bool     // standard input stays open until the program ends
 	lasts  bool     // it runs for as long as the connection is used
+	option bool     // it can be done without, when the machine has no session left
 	stdout io.Writer
 	stderr io.Writer
 }
