@@ -165,12 +165,12 @@ func (a *BackupDir) Apply(ctx context.Context, h engine.Host) error {
 	if err := same(ctx, h, a.Src, temp); err != nil {
 		return err
 	}
-	const final = `set -eu; sync -f -- "$1" 2>/dev/null || sync; mv -T -- "$1" "$2"`
-	if _, err := h.Exec(ctx, engine.Command{Argv: []string{"sh", "-c", final, "sh", h.Path(temp), h.Path(a.target())}}); err != nil {
+	argv = []string{"sh", "-c", finalScript, "sh", h.Path(temp), h.Path(a.target()), h.Path(a.runDir()), strconv.Itoa(a.Keep)}
+	if _, err := h.Exec(ctx, engine.Command{Argv: argv}); err != nil {
 		return err
 	}
 	a.made = true
-	return a.prune(ctx, h)
+	return nil
 }
 
 func (a *BackupDir) space(ctx context.Context, h engine.Host) error {
@@ -206,6 +206,15 @@ func same(ctx context.Context, p engine.Probe, a, b string) error {
 	return nil
 }
 
+// finalScript gives copy $1 its name $2, and then removes the oldest backups
+// beside $3 until $4 are left; none when that is 0.
+const finalScript = `set -eu
+sync -f -- "$1" 2>/dev/null || sync
+mv -T -- "$1" "$2"
+[ "$4" != 0 ] || exit 0
+shift 2
+` + pruneScript
+
 // pruneScript removes the oldest directories beside $1 that hold the marker
 // until $2 are left. Run ids sort by time.
 const pruneScript = `set -eu
@@ -221,16 +230,6 @@ for d in *; do
   n=$((n - 1))
   if [ "$d" != "$me" ]; then rm -rf -- "./$d"; echo "$d"; fi
 done`
-
-// prune keeps the newest backups. Only directories with the marker and a
-// run's plain name are touched.
-func (a *BackupDir) prune(ctx context.Context, h engine.Host) error {
-	if a.Keep == 0 {
-		return nil
-	}
-	_, err := h.Exec(ctx, engine.Command{Argv: []string{"sh", "-c", pruneScript, "sh", h.Path(a.runDir()), strconv.Itoa(a.Keep)}})
-	return err
-}
 
 // Revert implements engine.Reverter: it brings the directory back to the copy.
 func (a *BackupDir) Revert(ctx context.Context, h engine.Host) error {

@@ -189,13 +189,15 @@ func TestPruneOddNames(t *testing.T) {
 	for _, id := range ids {
 		put(t, at("/b/"+id+"/"+marker), "", 0o600)
 	}
-	a := &BackupDir{Src: "/etc", Dest: "/b", Run: ids[2], Keep: 3}
-	require.NoError(t, a.prune(t.Context(), h))
+	prune := func(keep string) {
+		_, err := h.Exec(t.Context(), engine.Command{Argv: []string{"sh", "-c", pruneScript, "sh", h.Path("/b/" + ids[2]), keep}})
+		require.NoError(t, err)
+	}
+	prune("3")
 	entries, err := os.ReadDir(at("/b"))
 	require.NoError(t, err)
 	require.Len(t, entries, len(ids)+len(odd), "three are kept, and what is no backup")
-	a.Keep = 1
-	require.NoError(t, a.prune(t.Context(), h))
+	prune("1")
 	require.NoDirExists(t, at("/b/"+ids[0]))
 	require.NoDirExists(t, at("/b/"+ids[1]))
 	require.DirExists(t, at("/b/"+ids[2]))
@@ -213,11 +215,22 @@ func TestScratch(t *testing.T) {
 	require.NoError(t, os.MkdirAll(at("/run/certbook"), 0o700))
 	require.NoError(t, os.Symlink("../../etc", at("/run/certbook/renew")))
 	name := "etc/kubernetes/pki/a 'b'\n$(c).key"
-	_, err := h.Exec(t.Context(), engine.Command{Argv: []string{"sh", "-c", copyTree, "sh", h.Path("/"), h.Path("/run/certbook/renew"), name, name}})
+	put(t, at("/data/ca.crt"), "ca", 0o640)
+	_, err := h.Exec(t.Context(), engine.Command{Argv: copyArgv(h.Path("/"), h.Path("/run/certbook/renew"), [][2]string{
+		{name, name}, {"data/ca.crt", "etc/kubernetes/pki/ca.crt"}, {"data/ca.crt", "etc/kubernetes/ca.crt"}, {"etc/shadow", "etc/shadow"},
+	})})
 	require.NoError(t, err)
 	require.Equal(t, "secret", text(t, at("/etc/shadow")))
 	info, err := os.Lstat(at("/run/certbook/renew"))
 	require.NoError(t, err)
 	require.Equal(t, os.ModeDir|0o700, info.Mode())
 	require.Equal(t, "key", text(t, at("/run/certbook/renew/"+name)))
+	require.Equal(t, "ca", text(t, at("/run/certbook/renew/etc/kubernetes/ca.crt")))
+	for file, mode := range map[string]os.FileMode{name: 0o600, "etc/kubernetes/pki/ca.crt": 0o640, "etc/shadow": 0o640} {
+		info, err := os.Lstat(at("/run/certbook/renew/" + file))
+		require.NoError(t, err)
+		require.Equal(t, mode, info.Mode(), file)
+	}
+	_, err = h.Exec(t.Context(), engine.Command{Argv: copyArgv(h.Path("/"), h.Path("/run/certbook/renew"), [][2]string{{"etc/none", "etc/none"}})})
+	require.ErrorContains(t, err, "etc/none")
 }

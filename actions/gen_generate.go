@@ -58,7 +58,7 @@ func (a *GenKubeconfig) generate(ctx context.Context, h engine.Host, layout kube
 // kubeadm needs.
 func (a *GenKubeconfig) scratch(ctx context.Context, h engine.Host, layout kube.Layout) error {
 	files := relevant(layout)
-	argv := append([]string{"sh", "-c", copyTree, "sh", h.Path("/"), h.Path(a.Scratch)}, files...)
+	argv := copyArgv(h.Path("/"), h.Path(a.Scratch), files)
 	if _, err := h.Exec(ctx, engine.Command{Argv: argv}); err != nil {
 		return fmt.Errorf("copies in %s: %w", a.Scratch, err)
 	}

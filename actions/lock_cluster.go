@@ -22,9 +22,16 @@ type LockCluster struct {
 	Kubeconfig string `yaml:"kubeconfig" default:"/etc/kubernetes/admin.conf" doc:"the kubeconfig on the host by which the API is asked"`
 	Run        string `yaml:"run" default:"${run.id}" doc:"the run that the lock belongs to"`
 
-	by   engine.Locking
-	has  lease // as it was written last
-	lost bool  // it is another's now
+	by    engine.Locking
+	found *found // by Check
+	has   lease  // as it was written last
+	lost  bool   // it is another's now
+}
+
+// found is a lease and what is to be said of it.
+type found struct {
+	lease lease
+	res   engine.Result
 }
 
 // ClusterLock is what LockCluster finds.
@@ -62,7 +69,11 @@ func (a *LockCluster) Validate() error { return validRun(a.Run) }
 
 // Check implements engine.Action.
 func (a *LockCluster) Check(ctx context.Context, p engine.Probe) (engine.Result, error) {
-	_, res, err := a.look(ctx, p)
+	l, res, err := a.look(ctx, p)
+	a.found = &found{l, res}
+	if err != nil {
+		a.found = nil
+	}
 	return res, err
 }
 
@@ -112,10 +123,18 @@ func unlocked(ctx context.Context, err error) (engine.Result, error) {
 	}, nil
 }
 
-// Take implements engine.Keeper.
+// Take implements engine.Keeper. It begins with what Check has found: when the
+// lease has changed since, it cannot be written, and is looked at again.
 func (a *LockCluster) Take(ctx context.Context, h engine.Host) (engine.Result, time.Duration, error) {
 	for try := 1; ; try++ {
-		l, res, err := a.look(ctx, h)
+		var l lease
+		var res engine.Result
+		var err error
+		if seen := a.found; seen != nil {
+			l, res, a.found = seen.lease, seen.res, nil
+		} else {
+			l, res, err = a.look(ctx, h)
+		}
 		if out, ok := res.Outputs.(ClusterLock); err != nil || !ok || !out.Held {
 			return res, 0, err
 		}

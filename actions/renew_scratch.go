@@ -20,9 +20,9 @@ import (
 // it wait for the cluster's configuration.
 const kubeadmTimeout = 90 * time.Second
 
-// copyTree copies files, given as pairs of paths relative to directory $1 and to
-// directory $2, which is made anew, 0700. kubeadm sees plain files where there
-// are links.
+// copyTree copies files from directory $1 to directory $2, which is made anew,
+// 0700. They are given by their paths in both, and after -- those that have the
+// same path there. kubeadm sees plain files where there are links.
 const copyTree = `set -eu
 umask 077
 root=$1 dest=$2
@@ -31,12 +31,28 @@ rm -rf -- "$dest"
 mkdir -p -- "$dest"
 chmod 700 "$dest"
 cd -- "$root"
-while [ $# -gt 0 ]; do
+while [ "$1" != -- ]; do
 	dir=$dest/${2%/*}
 	[ -d "$dir" ] || mkdir -p -- "$dir"
 	cp -L -T --preserve=mode,ownership,timestamps -- "$1" "$dest/$2"
 	shift 2
-done`
+done
+shift
+[ $# = 0 ] || cp -L --parents --preserve=mode,ownership,timestamps -- "$@" "$dest"`
+
+// copyArgv returns the command that makes the copies.
+func copyArgv(root, dest string, files [][2]string) []string {
+	argv := []string{"sh", "-c", copyTree, "sh", root, dest}
+	var same []string
+	for _, f := range files {
+		if f[0] == f[1] {
+			same = append(same, f[0])
+		} else {
+			argv = append(argv, f[0], f[1])
+		}
+	}
+	return append(append(argv, "--"), same...)
+}
 
 // scratchConfig is where a configuration lies inside the scratch directory.
 const scratchConfig = "/etc/kubernetes/certbook-kubeadm.yaml"
@@ -139,10 +155,9 @@ func (a *RenewCerts) renewCopies(ctx context.Context, h engine.Host, b basis, co
 	copies := relevant(b.layout, "/etc/kubernetes/kubelet.conf", b.layout.Kubelet.ClientPEM,
 		"/var/lib/kubelet/config.yaml", "/var/lib/kubelet/instance-config.yaml", "/var/lib/kubelet/kubeadm-flags.env")
 	for _, f := range kubeFiles(b.network) {
-		copies = append(copies, fromTo(f)...)
+		copies = append(copies, fromTo(f))
 	}
-	argv := append([]string{"sh", "-c", copyTree, "sh", h.Path("/"), h.Path(a.Scratch)}, copies...)
-	if _, err := h.Exec(ctx, engine.Command{Argv: argv}); err != nil {
+	if _, err := h.Exec(ctx, engine.Command{Argv: copyArgv(h.Path("/"), h.Path(a.Scratch), copies)}); err != nil {
 		return kube.RenewOutput{}, fmt.Errorf("copies in %s: %w", a.Scratch, err)
 	}
 	opt := kube.RenewOptions{RootFS: h.Path(a.Scratch)}
@@ -169,15 +184,14 @@ func (a *RenewCerts) renewCopies(ctx context.Context, h engine.Host, b basis, co
 	return all, nil
 }
 
-// relevant returns the files that kubeadm reads, and others that are there, for
-// copyTree.
-func relevant(layout kube.Layout, others ...string) []string {
-	var list []string
+// relevant returns the files that kubeadm reads, and others that are there.
+func relevant(layout kube.Layout, others ...string) [][2]string {
+	var list [][2]string
 	seen := map[string]bool{}
 	add := func(p string) {
 		if f, ok := layout.File(p); ok && !seen[p] {
 			seen[p] = true
-			list = append(list, fromTo(f)...)
+			list = append(list, fromTo(f))
 		}
 	}
 	for _, c := range layout.Certs() {
@@ -198,12 +212,12 @@ func relevant(layout kube.Layout, others ...string) []string {
 }
 
 // fromTo is where a file's content is and where kubeadm looks for it.
-func fromTo(f kube.File) []string {
+func fromTo(f kube.File) [2]string {
 	source := f.Path
 	if f.Target != "" {
 		source = f.Target
 	}
-	return []string{strings.TrimPrefix(source, "/"), strings.TrimPrefix(f.Path, "/")}
+	return [2]string{strings.TrimPrefix(source, "/"), strings.TrimPrefix(f.Path, "/")}
 }
 
 // commands returns the names for kubeadm: "all" in one go when everything it
