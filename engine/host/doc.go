@@ -11,17 +11,21 @@
 //
 //	Host   ReadFiles WriteFile Install ReadSecret PublicKeys Exec Handshake Get
 //	  |
-//	wrapper (wrap.go), sudo (sudo.go)
+//	wrapper (wrap.go), sudo (sudo.go); for what only asks: shells that last (shell.go)
 //	  |
 //	transport: local (os/exec) | ssh (x/crypto/ssh, one connection, bounded sessions)
+//
+// What changes something has a session of its own. What only asks, which is most,
+// shares a few shells that last as long as the connection: a round trip less, and
+// sudo is asked once.
 //
 // Lock keeps a session for as long as it is held (lock.go): its script ends with
 // the connection, or when it hears nothing more, and the lock with it. It has no
 // wrapper, as it watches its input itself.
 //
 // A machine needs a POSIX sh, GNU coreutils, any awk, and flock when it is
-// changed; a machine behind SSH
-// also openssl, when PublicKeys is asked for. Nothing is installed on it.
+// changed; a machine behind SSH also openssl, when PublicKeys is asked for.
+// Nothing is installed on it.
 //
 // Private keys, tokens and passwords are taken out of what ReadFiles returns
 // by the script on the machine (readfiles.go), and looked for a second time
