@@ -13,8 +13,8 @@ import (
 )
 
 // TestSudoStops takes the right to use sudo away in the middle of a renewal:
-// nothing more can be done there, not even a rollback, and the run says so. When
-// sudo works again, resume and rollback do too.
+// nothing more can be changed there, not even by a rollback, and the run says so.
+// When sudo works again, resume and rollback do too.
 func TestSudoStops(t *testing.T) {
 	fresh := due(t, "1.34.4")
 	user := hosttest.SudoUser(t, "")
@@ -33,6 +33,9 @@ insert:
   - before: %s
     steps:
       - {id: withdraw, action: run-command, with: {argv: [mv, -f, %s, %s], creates: %[3]s}}
+  - before: result
+    steps:
+      - {id: change, action: run-command, with: {argv: ["true"]}}
 `, before, rule, "/tmp/"+user), 0o600))
 				t.Cleanup(func() { os.Remove("/tmp/" + user) })
 				code, _, stderr := m.run(t, "run", "renew", "-f", file)
