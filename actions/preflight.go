@@ -19,6 +19,7 @@ type Preflight struct {
 	MaxClockSkew schema.Duration `yaml:"max_clock_skew" default:"1m" doc:"how far the host's clock may be from the controller's"`
 	FreeMiB      int             `yaml:"free_mib" default:"100" doc:"free space that the file systems of paths must have, in MiB"`
 	FreeInodes   int             `yaml:"free_inodes" default:"1000" doc:"how many files more the file systems of paths must have room for; one that does not count is passed over"`
+	Cluster      bool            `yaml:"cluster" default:"true" doc:"also look for what renews certificates from within the cluster, as kucero and ekco do; one host of a cluster is enough"`
 	Paths        []string        `yaml:"paths" default:"[/etc/kubernetes, /var/lib]" doc:"paths whose file systems are looked at"`
 
 	now func() time.Time
@@ -146,7 +147,27 @@ exit 0`
 
 // Check implements engine.Action.
 func (a *Preflight) Check(ctx context.Context, p engine.Probe) (engine.Result, error) {
-	layout, err := survey(ctx, p)
+	var layout kube.Layout
+	var found []kube.Found
+	var facts engine.Output
+	var renewals []string
+	var kubeadm kube.Version
+	var public map[string][]byte
+	var kubeadmErr error
+	err := together(
+		func() (err error) {
+			if layout, err = survey(ctx, p); err != nil {
+				return err
+			}
+			found = kube.Inventory(layout, nil)
+			return together(
+				func() (err error) { public, err = publicKeys(ctx, p, layout, found); return err },
+				func() error { renewals = a.renewals(ctx, p, layout); return nil },
+			)
+		},
+		func() (err error) { facts, err = a.machine(ctx, p); return err },
+		func() error { kubeadm, kubeadmErr = kubeadmVersion(ctx, p); return nil },
+	)
 	if err != nil {
 		return engine.Result{}, err
 	}
@@ -158,21 +179,6 @@ func (a *Preflight) Check(ctx context.Context, p engine.Probe) (engine.Result, e
 	var problems []string
 	problem := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
 
-	var facts engine.Output
-	var renewals []string
-	var kubeadm kube.Version
-	var public map[string][]byte
-	var kubeadmErr error
-	found := kube.Inventory(layout, nil)
-	err = together(
-		func() (err error) { facts, err = a.machine(ctx, p); return err },
-		func() (err error) { public, err = publicKeys(ctx, p, layout, found); return err },
-		func() error { renewals = clusterRenewals(ctx, p, layout); return nil },
-		func() error { kubeadm, kubeadmErr = kubeadmVersion(ctx, p); return nil },
-	)
-	if err != nil {
-		return res, err
-	}
 	a.judge(p, facts, problem, &res)
 	if err := a.clock(ctx, p, &out, problem); err != nil {
 		return res, err
@@ -253,10 +259,10 @@ func (a *Preflight) room(index, free string, want int, unit string, problem func
 	}
 }
 
-// clusterRenewals names what renews certificates from within the cluster. An API
-// server that does not answer is no problem.
-func clusterRenewals(ctx context.Context, p engine.Probe, layout kube.Layout) []string {
-	answers, err := askCluster(ctx, p, layout, kube.RenewalPaths(layout.Node.Name)...)
+// renewals names what renews certificates from within the cluster. An API server
+// that does not answer is no problem.
+func (a *Preflight) renewals(ctx context.Context, p engine.Probe, layout kube.Layout) []string {
+	answers, err := askCluster(ctx, p, layout, kube.RenewalPaths(layout.Node.Name, a.Cluster)...)
 	var found []string
 	if err == nil {
 		found, err = kube.ClusterRenewals(answers)

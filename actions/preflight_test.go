@@ -98,9 +98,18 @@ func TestPreflightNamesRenewalsInTheCluster(t *testing.T) {
 			n.api, n.noAPI = map[string]string{c.path: c.answer}, c.noAPI
 			now, err := n.Now(t.Context())
 			require.NoError(t, err)
-			res, err := (&Preflight{MaxClockSkew: schema.Duration(time.Minute), now: func() time.Time { return now }}).Check(t.Context(), n)
+			a := &Preflight{MaxClockSkew: schema.Duration(time.Minute), Cluster: true, now: func() time.Time { return now }}
+			res, err := a.Check(t.Context(), n)
 			require.NoError(t, err)
 			require.Equal(t, c.want, res.Warnings)
+			a.Cluster = false
+			res, err = a.Check(t.Context(), n)
+			require.NoError(t, err)
+			if strings.Contains(c.path, "/apps/") {
+				require.Empty(t, res.Warnings, "another host looks for it")
+			} else {
+				require.Equal(t, c.want, res.Warnings)
+			}
 		})
 	}
 }

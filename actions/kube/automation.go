@@ -49,13 +49,16 @@ func HostRenewal(name, file string) string {
 	return fmt.Sprintf("%s (%s)", name, file)
 }
 
-// RenewalPaths are what to ask the API server for what ClusterRenewals reads.
-func RenewalPaths(node string) []string {
-	return []string{
-		"/apis/apps/v1/daemonsets?fieldSelector=metadata.name%3Dkucero",
-		"/apis/apps/v1/deployments?fieldSelector=metadata.name%3Dekc-operator",
-		"/api/v1/nodes?fieldSelector=metadata.name%3D" + url.QueryEscape(node),
+// RenewalPaths are what to ask the API server for what ClusterRenewals reads: of
+// one node, and of the whole cluster.
+func RenewalPaths(node string, cluster bool) []string {
+	paths := []string{"/api/v1/nodes?fieldSelector=metadata.name%3D" + url.QueryEscape(node)}
+	if cluster {
+		paths = append(paths,
+			"/apis/apps/v1/daemonsets?fieldSelector=metadata.name%3Dkucero",
+			"/apis/apps/v1/deployments?fieldSelector=metadata.name%3Dekc-operator")
 	}
+	return paths
 }
 
 // ClusterRenewals describes what renews certificates by itself from within the
@@ -69,9 +72,9 @@ func ClusterRenewals(answers [][]byte) ([]string, error) {
 		}
 		for _, o := range list {
 			switch i {
-			case 0:
-				out = append(out, fmt.Sprintf("kucero (DaemonSet %s) also renews certificates; turn one of the two off", o.full()))
 			case 1:
+				out = append(out, fmt.Sprintf("kucero (DaemonSet %s) also renews certificates; turn one of the two off", o.full()))
+			case 2:
 				out = append(out, fmt.Sprintf("ekco (Deployment %s) also renews certificates; turn one of the two off", o.full()))
 			default:
 				if machine := o.note("cluster.x-k8s.io/machine"); machine != "" {
