@@ -11,3 +11,6 @@ for e in docker systemd kubespray; do
 	go run ./cmd/certbook lint -i playbooks/examples/$e/inventory.yaml -f playbooks/examples/$e/overlay.yaml
 done
 go run ./cmd/certbook lint -i playbooks/examples/external-etcd/inventory.yaml
+for k in playbook overlay inventory secrets; do
+	go run ./cmd/certbook schema $k | cmp -s - schema/$k.schema.json || { echo "schema/$k.schema.json is not what it should be: make schemas" >&2; exit 1; }
+done
