@@ -22,14 +22,14 @@ type LockCluster struct {
 	Kubeconfig string `yaml:"kubeconfig" default:"/etc/kubernetes/admin.conf" doc:"the kubeconfig on the host by which the API is asked"`
 	Run        string `yaml:"run" default:"${run.id}" doc:"the run that the lock belongs to"`
 
-	by    engine.Locking
-	found *found // by Check
-	has   lease  // as it was written last
-	lost  bool   // it is another's now
+	by   engine.Locking
+	seen *seenLease // by Check
+	has  lease      // as it was written last
+	lost bool       // it is another's now
 }
 
-// found is a lease and what is to be said of it.
-type found struct {
+// seenLease is a lease and what is to be said of it.
+type seenLease struct {
 	lease lease
 	res   engine.Result
 }
@@ -70,9 +70,9 @@ func (a *LockCluster) Validate() error { return validRun(a.Run) }
 // Check implements engine.Action.
 func (a *LockCluster) Check(ctx context.Context, p engine.Probe) (engine.Result, error) {
 	l, res, err := a.look(ctx, p)
-	a.found = &found{l, res}
-	if err != nil {
-		a.found = nil
+	a.seen = nil
+	if err == nil {
+		a.seen = &seenLease{l, res}
 	}
 	return res, err
 }
@@ -127,16 +127,15 @@ func unlocked(ctx context.Context, err error) (engine.Result, error) {
 // lease has changed since, it cannot be written, and is looked at again.
 func (a *LockCluster) Take(ctx context.Context, h engine.Host) (engine.Result, time.Duration, error) {
 	for try := 1; ; try++ {
-		var l lease
-		var res engine.Result
-		var err error
-		if seen := a.found; seen != nil {
-			l, res, a.found = seen.lease, seen.res, nil
-		} else {
-			l, res, err = a.look(ctx, h)
+		if a.seen == nil {
+			if res, err := a.Check(ctx, h); err != nil {
+				return res, 0, err
+			}
 		}
-		if out, ok := res.Outputs.(ClusterLock); err != nil || !ok || !out.Held {
-			return res, 0, err
+		l, res := a.seen.lease, a.seen.res
+		a.seen = nil
+		if out, ok := res.Outputs.(ClusterLock); !ok || !out.Held {
+			return res, 0, nil
 		}
 		now, err := h.Now(ctx)
 		if err != nil {

@@ -191,8 +191,12 @@ func TestLockClusterRace(t *testing.T) {
 					takes(t, s.host(), bob)
 				}
 			}
-			_, _, err := clusterLock("ann@ctl", "20260102T030501Z-cccccc").Take(t.Context(), f)
+			ann := clusterLock("ann@ctl", "20260102T030501Z-cccccc")
+			_, err := ann.Check(t.Context(), f)
+			require.NoError(t, err)
+			_, _, err = ann.Take(t.Context(), f)
 			require.ErrorContains(t, err, "the cluster is locked by bob@other")
+			require.True(t, done)
 			require.Equal(t, "bob@other 20260102T030500Z-bbbbbb", s.spec()["holderIdentity"])
 		})
 	}

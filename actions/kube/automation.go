@@ -72,15 +72,15 @@ func ClusterRenewals(answers [][]byte) ([]string, error) {
 		}
 		for _, o := range list {
 			switch i {
-			case 1:
-				out = append(out, fmt.Sprintf("kucero (DaemonSet %s) also renews certificates; turn one of the two off", o.full()))
-			case 2:
-				out = append(out, fmt.Sprintf("ekco (Deployment %s) also renews certificates; turn one of the two off", o.full()))
-			default:
+			case 0:
 				if machine := o.note("cluster.x-k8s.io/machine"); machine != "" {
 					out = append(out, fmt.Sprintf("Cluster API keeps this node (%s %s, machine %s): after the renewal remove the annotation machine.cluster.x-k8s.io/certificates-expiry from the Machine and its KubeadmConfig, or the machine is replaced by its old date",
 						o.note("cluster.x-k8s.io/owner-kind"), o.note("cluster.x-k8s.io/owner-name"), machine))
 				}
+			case 1:
+				out = append(out, fmt.Sprintf("kucero (DaemonSet %s) also renews certificates; turn one of the two off", o.full()))
+			case 2:
+				out = append(out, fmt.Sprintf("ekco (Deployment %s) also renews certificates; turn one of the two off", o.full()))
 			}
 		}
 	}

@@ -273,6 +273,35 @@ func (h *Host) inSession(ctx context.Context, argv, env []string, stdin []byte, 
 	return h.t.run(ctx, p)
 }
 
+// converse runs a constant script that lasts, and hands it what comes over say.
+// It has no wrapper: the script watches its input itself.
+func (h *Host) converse(ctx context.Context, script string, args []string, say <-chan string, p process) (int, error) {
+	p.lasts = true
+	p.feed = func(w io.Writer, done <-chan struct{}) error {
+		for {
+			select {
+			case text := <-say:
+				if _, err := io.WriteString(w, text); err != nil {
+					return err
+				}
+			case <-done:
+				return nil
+			case <-ctx.Done():
+				return nil
+			}
+		}
+	}
+	program := func(say bool) []string { return append([]string{"sh", "-c", script, "sh", sayWord(say)}, args...) }
+	if h.sudo != nil {
+		return h.sudo.run(ctx, h.t, program, p)
+	}
+	p.argv = program(false)
+	if h.direct {
+		p.env = h.env
+	}
+	return h.t.run(ctx, p)
+}
+
 // inShell runs a program in a shell that lasts. done is false when it has to be
 // run otherwise.
 func (h *Host) inShell(ctx context.Context, argv []string, stdout, stderr io.Writer) (code int, err error, done bool) {

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"strconv"
 	"strings"
 	"sync"
@@ -41,12 +40,7 @@ const (
 // the file open (9>&-).
 //
 //	sh -c lockScript sh SAY DIRECTORY WAIT PATIENCE LINE MARKED-LINE
-const lockScript = `
-if [ -n "$1" ]; then
-	printf '\001certbook-ready\n'
-	printf '\001certbook-ready\n' >&2
-fi
-` + lockFunctions + `
+const lockScript = sayReady + lockFunctions + `
 wait=$3 patience=$4 line=$5 marked=$6
 mkdir -p -m 700 -- "$dir" || exit 1
 [ ! -e "$file" ] || [ -f "$file" ] || die "$file is not a regular file"
@@ -221,43 +215,12 @@ func (h *Host) hold(ctx context.Context, line, marked string) *holder {
 	stderr := &bounded{limit: mostSaid, full: func() {}}
 	p := process{
 		stdout: &lines{to: k.heard, full: func() { cancel(errors.New("the host says more than it was asked")) }},
-		stderr: stderr, lasts: true,
-		feed: func(w io.Writer, done <-chan struct{}) error {
-			for {
-				select {
-				case word := <-k.say:
-					if _, err := io.WriteString(w, word+"\n"); err != nil {
-						return err
-					}
-				case <-done:
-					return nil
-				case <-ctx.Done():
-					return nil
-				}
-			}
-		},
+		stderr: stderr,
 	}
 	args := []string{h.Path(engine.LockDir), seconds(lockWait), seconds(lockPatience), line, marked}
-	program := func(say bool) []string {
-		mark := ""
-		if say {
-			mark = "1"
-		}
-		return append([]string{"sh", "-c", lockScript, "sh", mark}, args...)
-	}
 	k.tasks.Go(func() {
 		defer close(k.ended)
-		var code int
-		var err error
-		if h.sudo != nil {
-			code, err = h.sudo.run(ctx, h.t, program, p)
-		} else {
-			p.argv = program(false)
-			if h.direct {
-				p.env = h.env
-			}
-			code, err = h.t.run(ctx, p)
-		}
+		code, err := h.converse(ctx, lockScript, args, k.say, p)
 		if err == nil {
 			err = fmt.Errorf("the process that holds the lock ended with status %d", code)
 			if text, _ := stderr.bytes(); len(bytes.TrimSpace(text)) > 0 {
@@ -333,7 +296,7 @@ func (k *holder) ask(word, want string) error {
 	var got string
 	var err error
 	select {
-	case k.say <- word:
+	case k.say <- word + "\n":
 		got, err = k.hear(context.Background(), lockAnswer)
 	case <-k.ended:
 		err = k.why

@@ -27,11 +27,7 @@ const mostShells = 4
 // shellScript runs command lines, one after the other. For each it reads the
 // line's length in bytes and a mark, which nobody can guess, and the line; after
 // it, it prints the mark and the exit status on both streams.
-const shellScript = `
-if [ -n "$1" ]; then
-	printf '\001certbook-ready\n'
-	printf '\001certbook-ready\n' >&2
-fi
+const shellScript = sayReady + `
 while read -r size mark; do
 	line=$(head -c "$size")
 	eval "$line"
@@ -138,37 +134,10 @@ func (h *Host) startShell() *shell {
 		say: make(chan string), ended: make(chan struct{}), stop: stop,
 		out: newAnswer(stop), errOut: newAnswer(stop),
 	}
-	p := process{
-		stdout: one.out, stderr: one.errOut, lasts: true, option: true,
-		feed: func(w io.Writer, done <-chan struct{}) error {
-			for {
-				select {
-				case text := <-one.say:
-					if _, err := io.WriteString(w, text); err != nil {
-						return err
-					}
-				case <-done:
-					return nil
-				case <-ctx.Done():
-					return nil
-				}
-			}
-		},
-	}
 	h.shells.tasks.Go(func() {
 		defer close(one.ended)
-		if h.sudo != nil {
-			_, _ = h.sudo.run(ctx, h.t, func(say bool) []string {
-				mark := ""
-				if say {
-					mark = "1"
-				}
-				return []string{"sh", "-c", shellScript, "sh", mark}
-			}, p)
-		} else {
-			p.argv = []string{"sh", "-c", shellScript, "sh", ""}
-			_, _ = h.t.run(ctx, p)
-		}
+		// Why it has ended does not matter: what it was asked is asked otherwise.
+		_, _ = h.converse(ctx, shellScript, nil, one.say, process{stdout: one.out, stderr: one.errOut, option: true})
 		h.shells.gone(one, !one.answered.Load() && ctx.Err() == nil)
 	})
 	return one

@@ -10,6 +10,14 @@ const extraPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:
 // say that sudo has let it through: what comes before is sudo's.
 const ready = "\x01certbook-ready\n"
 
+// sayReady says so, when the script's first argument is not empty.
+const sayReady = `
+if [ -n "$1" ]; then
+	printf '\001certbook-ready\n'
+	printf '\001certbook-ready\n' >&2
+fi
+`
+
 // wrapScript runs a program with an environment and n bytes of standard
 // input, and watches standard input after these: it ends when the connection
 // does, or when the other side closes it, and then the process group is ended.
@@ -18,11 +26,7 @@ const ready = "\x01certbook-ready\n"
 //
 // The left side of the pipe is the watcher. It says its process id, so that
 // the right side can end it; SIGPIPE is the signal that no shell reports.
-const wrapScript = `
-if [ -n "$1" ]; then
-	printf '\001certbook-ready\n'
-	printf '\001certbook-ready\n' >&2
-fi
+const wrapScript = sayReady + `
 n=$2
 shift 2
 PATH=$PATH:` + extraPath + ` LC_ALL=C LANG=C
@@ -60,13 +64,16 @@ exec 3<&0
 }
 `
 
+func sayWord(say bool) string {
+	if say {
+		return "1"
+	}
+	return ""
+}
+
 // wrap returns the argv that runs argv through wrapScript.
 func wrap(argv, env []string, stdin int, say bool) []string {
-	mark := ""
-	if say {
-		mark = "1"
-	}
-	w := []string{"sh", "-c", wrapScript, "sh", mark, strconv.Itoa(stdin)}
+	w := []string{"sh", "-c", wrapScript, "sh", sayWord(say), strconv.Itoa(stdin)}
 	w = append(w, env...)
 	w = append(w, "--")
 	return append(w, argv...)

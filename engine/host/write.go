@@ -49,26 +49,11 @@ while read -r kind type; do
 	[ "$kind $type" != "nodev selinuxfs" ] || labels=1
 done 2>/dev/null <"${CERTBOOK_ROOT:-}/proc/filesystems" || :
 
-IFS=$nl
-set -f
-paths= n=0
-for word do
-	[ $((n % 3)) != 0 ] || paths=$paths$word$nl
-	n=$((n + 1))
-done
-files=$(readlink -f -- $paths 2>/dev/null)$nl || files= # prepare tells of which
-for word in $files; do n=$((n - 3)); done
-[ "$n" = 0 ] || files=
-
 unique=$(mktemp -u .certbook.XXXXXXXXXX)
 i=0 moves= olds= heirs= pairs= saves= dirs= savedirs= fresh=
 prepare() {
 	path=$1 name=$2 src=$3
-	if [ -n "$files" ]; then
-		file=${files%%"$nl"*} files=${files#*"$nl"}
-	else
-		file=$(readlink -f -- "$path") || die "its directory does not exist"
-	fi
+	file=$(readlink -f -- "$path") || die "its directory does not exist"
 	case $file in *"$nl"*) die "leads to a name with a newline" ;; esac
 	[ ! -d "$file" ] || die "is a directory"
 	dir=${file%/*}
@@ -109,6 +94,8 @@ while [ $# -gt 0 ]; do
 	prepare "$1" "$2" "$3"
 	shift 3
 done
+IFS=$nl
+set -f
 
 if [ -n "$saves" ]; then
 	flush $parts

@@ -65,7 +65,7 @@ done`)
 
 	figures(t, "load balancer: %d requests, %d failed, %d retried", balanced.requests, len(balanced.failed), len(balanced.retried))
 	require.Empty(t, balanced.failed)
-	require.Greater(t, float64(balanced.requests), 0.7*rate*r.took.Seconds(), "the load was not what it should be")
+	require.Greater(t, float64(balanced.requests), 0.9*rate*r.took.Seconds(), "the load was not what it should be")
 	figures(t, "etcd: %d samples, never fewer than %d of %d members healthy", quorum.samples, quorum.least, len(lab.Nodes))
 	require.GreaterOrEqual(t, quorum.least, 2, "etcd was without quorum")
 	var last time.Time
