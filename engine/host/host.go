@@ -195,8 +195,8 @@ func (h *Host) script(ctx context.Context, text string, stdin []byte, limit int,
 	return h.runScript(ctx, text, stdin, limit, false, args...)
 }
 
-// ask is script for one that changes nothing.
-func (h *Host) ask(ctx context.Context, text string, limit int, args ...string) ([]byte, error) {
+// askScript is script for one that changes nothing.
+func (h *Host) askScript(ctx context.Context, text string, limit int, args ...string) ([]byte, error) {
 	return h.runScript(ctx, text, nil, limit, true, args...)
 }
 
@@ -275,13 +275,13 @@ func (h *Host) inSession(ctx context.Context, argv, env []string, stdin []byte, 
 
 // converse runs a constant script that lasts, and hands it what comes over say.
 // It has no wrapper: the script watches its input itself.
-func (h *Host) converse(ctx context.Context, script string, args []string, say <-chan string, p process) (int, error) {
+func (h *Host) converse(ctx context.Context, text string, args []string, say <-chan string, p process) (int, error) {
 	p.lasts = true
 	p.feed = func(w io.Writer, done <-chan struct{}) error {
 		for {
 			select {
-			case text := <-say:
-				if _, err := io.WriteString(w, text); err != nil {
+			case words := <-say:
+				if _, err := io.WriteString(w, words); err != nil {
 					return err
 				}
 			case <-done:
@@ -291,7 +291,7 @@ func (h *Host) converse(ctx context.Context, script string, args []string, say <
 			}
 		}
 	}
-	program := func(say bool) []string { return append([]string{"sh", "-c", script, "sh", sayWord(say)}, args...) }
+	program := func(say bool) []string { return append([]string{"sh", "-c", text, "sh", sayWord(say)}, args...) }
 	if h.sudo != nil {
 		return h.sudo.run(ctx, h.t, program, p)
 	}

@@ -100,7 +100,7 @@ func (h *Host) PublicKeys(ctx context.Context, paths ...string) (map[string][]by
 	for _, p := range paths {
 		args = append(args, h.file(p))
 	}
-	out, err := h.ask(ctx, keysScript, engine.MaxOutput, args...)
+	out, err := h.askScript(ctx, keysScript, engine.MaxOutput, args...)
 	if err != nil {
 		return nil, fmt.Errorf("public keys: %w", err)
 	}

@@ -131,7 +131,7 @@ func (h *Host) Lock(ctx context.Context, by engine.Holder, take func(engine.Lock
 
 // ReadLock returns the machine's lock, nil when there is none.
 func (h *Host) ReadLock(ctx context.Context) (*engine.Lock, error) {
-	out, err := h.ask(ctx, readLockScript, engine.MaxOutput, "", h.Path(engine.LockDir))
+	out, err := h.askScript(ctx, readLockScript, engine.MaxOutput, "", h.Path(engine.LockDir))
 	if err != nil {
 		return nil, err
 	}

@@ -147,7 +147,7 @@ func (h *Host) ReadFiles(ctx context.Context, patterns ...string) ([]engine.File
 	if len(patterns) == 0 {
 		return nil, nil
 	}
-	out, err := h.ask(ctx, readScript, maxTotal+maxTotal/8, args...)
+	out, err := h.askScript(ctx, readScript, maxTotal+maxTotal/8, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read files: %w", err)
 	}

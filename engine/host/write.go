@@ -265,7 +265,7 @@ func (h *Host) ReadSecret(ctx context.Context, path string) ([]byte, error) {
 	err := checkPath(path)
 	var out []byte
 	if err == nil {
-		out, err = h.ask(ctx, secretScript, engine.MaxOutput, h.file(path), strconv.Itoa(engine.MaxOutput))
+		out, err = h.askScript(ctx, secretScript, engine.MaxOutput, h.file(path), strconv.Itoa(engine.MaxOutput))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", path, err)
