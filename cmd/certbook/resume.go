@@ -20,7 +20,10 @@ func resumeCommand(std streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "resume [RUN]",
 		Short: "Go on with a run that was cut off or interrupted; the newest when none is named",
-		Long: `Reads the log of the run and the documents that it was started with, which must
+		Long: `Without RUN it goes on with the newest run that had come so far that it changed
+something; runs that failed before that are passed over for it.
+
+Reads the log of the run and the documents that it was started with, which must
 be as they were. On the hosts that it had not finished it first repairs what only
 such a run leaves behind (a manifest that was moved out, a key without its
 certificate, scratch directories), then goes on as the run would have: state
@@ -47,7 +50,7 @@ func (s *session) resume(ctx context.Context, name, output, runDir string) error
 	if err := s.conn.check(); err != nil {
 		return err
 	}
-	old, err := findPast(name, runDir)
+	old, err := toResume(name, runDir)
 	if err != nil {
 		return err
 	}
@@ -83,6 +86,26 @@ func (s *session) resume(ctx context.Context, name, output, runDir string) error
 	s.invocation, s.resumes = in, old.ID
 	s.own = func(run string) bool { return slices.ContainsFunc(chain, func(p *past) bool { return p.ID == run }) }
 	return s.runLoaded(ctx, l, done, output, runDir)
+}
+
+// toResume finds the run to go on with. "" is the newest, or one before it that
+// was left half done when all after it failed before they changed anything: a
+// host that did not answer must not hide it.
+func toResume(name, runDir string) (*past, error) {
+	newest, err := findPast(name, runDir)
+	if err != nil || name != "" {
+		return newest, err
+	}
+	list, _ := pasts(runDir) // one that cannot be read is not gone on with
+	for _, p := range slices.Backward(list) {
+		if p.Finished.IsZero() || p.Outcome != engine.OutcomeUnchanged {
+			if p.resumable() == nil {
+				return p, nil
+			}
+			break
+		}
+	}
+	return newest, nil
 }
 
 // chain returns the run, the one that it resumed, and so on.
