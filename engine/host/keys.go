@@ -26,12 +26,15 @@ var ErrNoOpenSSL = errors.New("openssl is not installed on the host, and private
 // keysScript prints, for each argument that holds a private key, its number
 // and the public key as PEM, in any order. The private key passes through a pipe
 // only. A file that is too large to be one is passed over: awk would take its
-// time. openssl takes one key for each start, so four are started at once; the
-// pipe to cat keeps the lines of each together.
+// time. openssl takes one key for each start, so four are started at once, without
+// its configuration, which takes a third of that time; the pipe to cat keeps the
+// lines of each together.
 const keysScript = `
 command -v openssl >/dev/null 2>&1 || { echo none; exit 0; }
 prog=$1 most=$2
 shift 2
+OPENSSL_CONF=/dev/null
+export OPENSSL_CONF
 nl='
 '
 IFS=$nl
