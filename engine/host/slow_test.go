@@ -160,10 +160,10 @@ func TestHangingCommand(t *testing.T) {
 }
 
 // TestTemporaryFiles looks at the files that are renamed into place, when they
-// are synced: in the directory of the file, 0600, with a name that cannot be
-// foreseen and that the kubelet passes over.
+// are synced: 0600, in a directory beside the file, 0700, with a name that cannot
+// be foreseen and that the kubelet passes over.
 func TestTemporaryFiles(t *testing.T) {
-	h, root := tampered(t, "sync", `for f do [ "$f" = -- ] || [ -d "$f" ] || stat -c '%n %a' -- "$f" >>"$CERTBOOK_ROOT/seen"; done; exec /usr/bin/sync "$@"`)
+	h, root := tampered(t, "sync", `for f do [ "$f" = -- ] || [ -d "$f" ] || echo "$(stat -c '%n %a' -- "$f") $(stat -c %a -- "${f%/*}")" >>"$CERTBOOK_ROOT/seen"; done; exec /usr/bin/sync "$@"`)
 	require.NoError(t, os.Mkdir(root+"/etc", 0o777))
 	require.NoError(t, os.WriteFile(root+"/src", []byte("x"), 0o644))
 	for _, name := range []string{"/etc/a", "/etc/b"} {
@@ -174,7 +174,7 @@ func TestTemporaryFiles(t *testing.T) {
 	require.NoError(t, err)
 	lines := strings.Split(strings.TrimSpace(string(data)), "\n")
 	seen := map[string]bool{}
-	form := regexp.MustCompile(`^` + regexp.QuoteMeta(root) + `(/etc|/saved/etc)/\.certbook\.[A-Za-z0-9]{10}\.[0-9]+ 600$`)
+	form := regexp.MustCompile(`^` + regexp.QuoteMeta(root) + `(/etc|/saved/etc)/\.certbook\.[A-Za-z0-9]{10}/[ab] 600 700$`)
 	lines = slices.DeleteFunc(lines, func(line string) bool { return strings.HasPrefix(line, root+"/saved/"+engine.ReplacedList+" 600") })
 	for _, line := range lines {
 		require.Regexp(t, form, line)

@@ -14,30 +14,37 @@ import (
 // writeScript puts files in place of others. Its arguments are the mode, the
 // owner, the directory for the old files and the number of bytes that are
 // expected on standard input, then for each file its path, the name that the
-// old one gets in that directory, and the source ("": standard input). All files
-// are prepared and synced before the first one is renamed; until then the old
-// ones are untouched, and the new ones are removed whatever happens. Their
-// names begin with a dot, so that the kubelet does not take them for
-// manifests. What is about to be replaced is listed beside the old files first
-// (engine.ReplacedList). A program that takes several files is started once for
-// all of them: a dozen files take most of their time to start programs.
+// old one gets in that directory, and the source ("": standard input).
+//
+// The new files are made in a directory beside those that they replace, which
+// nobody else may enter; its name begins with a dot, so that the kubelet does
+// not look for manifests there. All are prepared and synced before the first one
+// is renamed; until then the old ones are untouched, and the new ones are removed
+// whatever happens. What is about to be replaced is listed beside the old files
+// first (engine.ReplacedList).
+//
+// Files that follow one another and are in the same directory share one start of
+// each program: a dozen files take most of their time for those, and a server
+// that reads its key and its certificate should not find only one of them renamed.
 const writeScript = `
 set -eu
 mode=$1 owner=$2 save=$3 size=$4
 shift 4
 nl='
 '
+tab=$(printf '\t')
 LC_ALL=C
 umask 077
 many=
 [ $# -le 3 ] || many=1
 die() { echo "${many:+$name: }$1" >&2; exit 1; }
 flush() { sync -- "$@" 2>/dev/null || sync; }
-tmps= parts= # what is removed in the end
+aside= # directories that are removed in the end
 clean() {
 	IFS=$nl
 	set -f
-	[ -z "$tmps$parts" ] || rm -f -- $tmps $parts
+	[ -z "$aside" ] || rm -rf -- $aside
+	aside=
 }
 trap clean EXIT
 trap 'exit 129' HUP
@@ -48,84 +55,125 @@ labels=
 while read -r kind type; do
 	[ "$kind $type" != "nodev selinuxfs" ] || labels=1
 done 2>/dev/null <"${CERTBOOK_ROOT:-}/proc/filesystems" || :
-
-unique=$(mktemp -u .certbook.XXXXXXXXXX)
-i=0 moves= olds= heirs= pairs= saves= dirs= savedirs= fresh=
-prepare() {
-	path=$1 name=$2 src=$3
-	file=$(readlink -f -- "$path") || die "its directory does not exist"
-	case $file in *"$nl"*) die "leads to a name with a newline" ;; esac
-	[ ! -d "$file" ] || die "is a directory"
-	dir=${file%/*}
-	[ -d "${dir:-/}" ] || die "its directory does not exist"
-	[ -z "$src" ] || [ -f "$src" ] || die "$src: no such file"
-	i=$((i + 1))
-	tmp=$dir/$unique.$i
-	tmps=$tmps$tmp$nl
-	set -C # never into a file that is there
-	if [ -n "$src" ]; then
-		cat -- "$src" >"$tmp"
-	else
-		cat >"$tmp"
-		[ "$(stat -c %s -- "$tmp")" = "$size" ] || die "only a part of the content has arrived"
-	fi
-	set +C
-	old=
-	if [ -e "$file" ]; then
-		[ -f "$file" ] || die "is not a regular file"
-		old=$file
-		olds=$olds$file$nl heirs=$heirs$tmp$nl pairs=$pairs$file$nl$tmp$nl
-		if [ -n "$save" ] && [ ! -e "$save$name" ]; then
-			savedir=$save${name%/*}
-			[ -d "$savedir" ] || mkdir -p -- "$savedir"
-			part=$savedir/$unique.$i
-			parts=$parts$part$nl
-			cp -a -T -- "$file" "$part"
-			saves=$saves$part$nl$save$name$nl
-			case $nl$savedirs in *"$nl$savedir$nl"*) ;; *) savedirs=$savedirs$savedir$nl ;; esac
-		fi
-	else
-		fresh=$fresh$file$nl
-	fi
-	moves=$moves$tmp$nl$file$nl$name$nl${old:--}$nl
-	case $nl$dirs in *"$nl${dir:-/}$nl"*) ;; *) dirs=$dirs${dir:-/}$nl ;; esac
-}
-while [ $# -gt 0 ]; do
-	prepare "$1" "$2" "$3"
-	shift 3
-done
 IFS=$nl
 set -f
 
-if [ -n "$saves" ]; then
-	flush $parts
-	set -- $saves
+has() { case $nl$1 in *"$nl$2$nl"*) ;; *) return 1 ;; esac; }
+each() { # a function, and pairs of words that it is called with
+	run=$1
+	shift
 	while [ $# -gt 0 ]; do
-		mv -n -T -- "$1" "$2"
+		"$run" "$1" "$2"
 		shift 2
 	done
+}
+into() { # a function, and pairs of a file and a directory: those that follow one another with the same one go together
+	run=$1 files= to=
+	shift
+	while [ $# -gt 0 ]; do
+		if [ "$2" != "$to" ]; then
+			[ -z "$files" ] || "$run" "$to" $files
+			files= to=$2
+		fi
+		files=$files$1$nl
+		shift 2
+	done
+	[ -z "$files" ] || "$run" "$to" $files
+}
+
+unique=$(mktemp -u .certbook.XXXXXXXXXX)
+i=0 stages= dirs= tmps= olds= fresh= heirs= pairs= sources= renamed= inherits= renames= moves=
+parts= savedirs= kept= saves= links= keeps=
+look() {
+	path=$1 name=$2 src=$3
+	if [ -L "$path" ]; then
+		file=$(readlink -f -- "$path") || die "its directory does not exist"
+	else
+		cd -P -- "${path%/*}/" 2>/dev/null || die "its directory does not exist"
+		file=${PWD%/}/${path##*/}
+	fi
+	case $file in *"$nl"*) die "leads to a name with a newline" ;; esac
+	[ ! -d "$file" ] || die "is a directory"
+	dir=${file%/*}/ base=${file##*/}
+	[ -d "$dir" ] || die "its directory does not exist"
+	[ -z "$src" ] || [ -f "$src" ] || die "$src: no such file"
+	i=$((i + 1))
+	stage=$dir$unique
+	! has "$tmps" "$stage/$base" || stage=$stage.$i # two links lead to the file
+	tmp=$stage/$base
+	tmps=$tmps$tmp$nl
+	has "$stages" "$stage" || stages=$stages$stage$nl
+	has "$dirs" "$dir" || dirs=$dirs$dir$nl
+	case $src in
+	*/"$base") sources=$sources$src$nl$stage$nl ;;
+	?*) renamed=$renamed$src$nl$tmp$nl ;;
+	esac
+	old=-
+	if [ -e "$file" ]; then
+		[ -f "$file" ] || die "is not a regular file"
+		old=$file
+		olds=$olds$file$nl heirs=$heirs$tmp$nl pairs=$pairs$file$nl$tmp$nl inherits=$inherits$file$nl$stage$nl
+		[ -z "$save" ] || [ -e "$save$name" ] || keep
+	else
+		fresh=$fresh$file$nl
+	fi
+	renames=$renames$tmp$nl$stage$nl
+	moves=$moves$tmp$nl$name$nl$old$nl
+}
+keep() {
+	savedir=$save${name%/*} part=$save${name%/*}/$unique
+	! has "$kept" "$part/${name##*/}" || return 0
+	kept=$kept$part/${name##*/}$nl
+	has "$parts" "$part" || parts=$parts$part$nl savedirs=$savedirs$savedir$nl
+	case $name in
+	*/"$base") saves=$saves$file$nl$part$nl ;;
+	*) links=$links$file$nl$part/${name##*/}$nl ;;
+	esac
+	keeps=$keeps$part/${name##*/}$nl$savedir$nl
+}
+while [ $# -gt 0 ]; do
+	look "$1" "$2" "$3"
+	shift 3
+done
+
+copyone() { cp --no-preserve=mode -T -- "$1" "$2"; }
+copyall() { to=$1; shift; cp --no-preserve=mode -t "$to" -- "$@"; }
+saveone() { cp -a -T -- "$1" "$2"; }
+saveall() { to=$1; shift; cp -a -t "$to" -- "$@"; }
+keepall() { to=$1; shift; mv -n -t "$to" -- "$@"; }
+
+aside=$stages$parts
+mkdir -- $stages # fails when one is there
+into copyall $sources
+each copyone $renamed
+if [ -z "$sources$renamed" ]; then
+	cat >"$tmp"
+	[ "$(stat -c %s -- "$tmp")" = "$size" ] || die "only a part of the content has arrived"
+fi
+if [ -n "$parts" ]; then
+	mkdir -p -- $parts
+	into saveall $saves
+	each saveone $links
+	flush $kept
+	into keepall $keeps
 	flush $savedirs
 fi
 
 # The new files become what the old ones are, but for their content.
-differ=
+owner() { chown --reference="$1" -- "$2"; }
+mode() { chmod --reference="$1" -- "$2"; }
+label() { chcon --reference="$1" -- "$2" 2>/dev/null || :; }
+plain=
+attributes() { to=$1; shift; cp --attributes-only --preserve=mode,xattr -t "$to" -- "$@" 2>/dev/null || plain=1; }
 if [ -n "$olds" ]; then
-	[ "$(stat -c %u:%g -- $olds)" = "$(stat -c %u:%g -- $heirs)" ] || differ=1
+	[ "$(stat -c %u:%g -- $olds)" = "$(stat -c %u:%g -- $heirs)" ] || each owner $pairs
+	into attributes $inherits
+	[ -z "$plain" ] || each mode $pairs
+	[ -z "$labels" ] || each label $pairs
 fi
-set -- $pairs
-while [ $# -gt 0 ]; do
-	[ -z "$differ" ] || chown --reference="$1" -- "$2"
-	cp --attributes-only --preserve=mode,xattr -- "$1" "$2" 2>/dev/null || chmod --reference="$1" -- "$2"
-	[ -z "$labels" ] || chcon --reference="$1" -- "$2" 2>/dev/null || :
-	shift 2
-done
 if [ -n "$owner" ]; then
 	chown -- "$owner" $tmps
-	set -- $pairs
-	while [ $# -gt 0 ]; do
-		chmod --reference="$1" -- "$2" # a change of owner takes bits away
-		shift 2
-	done
+	each mode $pairs # a change of owner takes bits away
 fi
 [ -z "$mode" ] || chmod -- "$mode" $tmps
 flush $tmps
@@ -146,22 +194,29 @@ if [ -n "$save" ]; then
 	set -- $moves
 	while [ $# -gt 0 ]; do
 		sum=-
-		[ "$4" = - ] || next
-		list=$list$(printf '%s\t%s\t%s\t%s' "$now" "$sum" "${new%%"$nl"*}" "$3")$nl
+		[ "$3" = - ] || next
+		list=$list$now$tab$sum$tab${new%%"$nl"*}$tab$2$nl
 		new=${new#*"$nl"}
-		shift 4
+		shift 3
 	done
 	mkdir -p -- "$save"
 	printf %s "$list" >>"$save/.certbook-files"
 	flush "$save/.certbook-files" "$save"
 fi
-set -- $moves
-while [ $# -gt 0 ]; do
-	name=$3
-	why=$(mv -f -T -- "$1" "$2" 2>&1) || die "cannot be replaced: ${why##*: }"
-	shift 4
-done
-tmps=
+
+rename() {
+	to=${1%/*}/
+	shift
+	why=$(mv -f -t "$to" -- "$@" 2>&1) && return
+	set -- $moves
+	while [ $# -gt 3 ] && [ ! -e "$1" ]; do
+		shift 3
+	done
+	name=$2 why=${why%%"$nl"*} # the first that has not been renamed
+	die "cannot be replaced: ${why##*: }"
+}
+into rename $renames
+clean
 if [ -n "$fresh" ] && command -v restorecon >/dev/null 2>&1; then
 	restorecon -- $fresh 2>/dev/null || :
 fi

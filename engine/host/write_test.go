@@ -1,6 +1,8 @@
 package host_test
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -47,6 +49,78 @@ func TestWriteFailures(t *testing.T) {
 			require.Empty(t, left)
 		})
 	}
+}
+
+// TestInstallMany installs files of several directories, some through links and
+// some from sources of another name, and then again.
+func TestInstallMany(t *testing.T) {
+	h, root := tampered(t, "unused", "exit 1")
+	tree := func(dir string, files map[string]string) {
+		for name, data := range files {
+			name = filepath.Join(root, dir, name)
+			require.NoError(t, os.MkdirAll(filepath.Dir(name), 0o755))
+			require.NoError(t, os.WriteFile(name, []byte(data), 0o640))
+		}
+	}
+	read := func(name string) string {
+		data, err := os.ReadFile(filepath.Join(root, name))
+		require.NoError(t, err)
+		return string(data)
+	}
+	tree("pki", map[string]string{"a.key": "old a.key", "a.crt": "old a.crt", "etcd/b c.key": "old b.key", "etcd/b c.crt": "old b.crt", "shared": "old shared"})
+	require.NoError(t, os.Symlink("etcd/b c.crt", root+"/pki/link.crt"))
+	require.NoError(t, os.Symlink("shared", root+"/pki/one"))
+	require.NoError(t, os.Symlink("shared", root+"/pki/two"))
+	for _, round := range []string{"first", "second"} {
+		tree("new", map[string]string{"a.key": round + " a.key", "a.crt": round + " a.crt", "link": round + " link", "x": round + " x", "one": round + " one", "two": round + " two"})
+		require.NoError(t, h.InstallAll(t.Context(), []engine.Copy{
+			{Src: "/new/a.key", Dst: "/pki/a.key"}, {Src: "/new/a.crt", Dst: "/pki/a.crt"},
+			{Src: "/new/x", Dst: "/pki/etcd/b c.key"}, {Src: "/new/link", Dst: "/pki/link.crt"},
+			{Src: "/new/one", Dst: "/pki/one"}, {Src: "/new/two", Dst: "/pki/two"}, {Src: "/new/x", Dst: "/pki/etcd/x"},
+		}, engine.FileOptions{Save: "/saved"}))
+		for name, want := range map[string]string{
+			"a.key": " a.key", "a.crt": " a.crt", "etcd/b c.key": " x", "etcd/b c.crt": " link", "shared": " two", "etcd/x": " x",
+		} {
+			require.Equal(t, round+want, read("pki/"+name), name)
+			info, err := os.Lstat(filepath.Join(root, "pki", name))
+			require.NoError(t, err)
+			mode := os.FileMode(0o640)
+			if name == "etcd/x" {
+				mode = 0o600
+			}
+			require.Equal(t, mode, info.Mode(), name)
+		}
+		for name, want := range map[string]string{
+			"a.key": "old a.key", "a.crt": "old a.crt", "etcd/b c.key": "old b.key", "link.crt": "old b.crt", "one": "old shared", "two": "old shared",
+		} {
+			require.Equal(t, want, read("saved/pki/"+name), "the first one that is saved stays: %s", name)
+		}
+		require.NoError(t, filepath.Walk(root, func(p string, _ os.FileInfo, err error) error {
+			require.NotRegexp(t, `/\.certbook\.`, p, "left behind")
+			return err
+		}))
+	}
+	list := engine.ParseReplaced([]byte(read("saved/" + engine.ReplacedList)))
+	require.Len(t, list, 14)
+	sum := func(text string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(text))) }
+	require.Equal(t, []string{"/pki/link.crt", sum("old b.crt"), sum("first link")}, []string{list[3].Path, list[3].Old, list[3].New})
+	require.Equal(t, []string{"/pki/etcd/x", "-", sum("first x")}, []string{list[6].Path, list[6].Old, list[6].New})
+	require.Equal(t, []string{"/pki/etcd/x", sum("first x"), sum("second x")}, []string{list[13].Path, list[13].Old, list[13].New})
+}
+
+// One of many that cannot be renamed is named.
+func TestInstallManyFailure(t *testing.T) {
+	h, root := tampered(t, "mv", `for last; do :; done
+/bin/mv "$@"
+case $last in */b) cp "${last%/.*}/b" "$last"; echo "mv: cannot move '$last' to 'b': Operation not permitted" >&2; exit 1 ;; esac`)
+	for _, name := range []string{"a", "b", "new.a", "new.b"} {
+		require.NoError(t, os.WriteFile(root+"/"+name, []byte(name), 0o600))
+	}
+	err := h.InstallAll(t.Context(), []engine.Copy{{Src: "/new.a", Dst: "/a"}, {Src: "/new.b", Dst: "/b"}}, engine.FileOptions{})
+	require.EqualError(t, err, "install: /b: cannot be replaced: Operation not permitted")
+	left, rerr := filepath.Glob(root + "/.certbook*")
+	require.NoError(t, rerr)
+	require.Empty(t, left)
 }
 
 // What a script complains about becomes part of an error: not all of it.

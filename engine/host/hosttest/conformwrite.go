@@ -32,7 +32,7 @@ func testWrite(t *testing.T, s *suite) {
 // clean checks that no temporary file is left.
 func (s *suite) clean(t *testing.T) {
 	t.Helper()
-	files, err := s.h.ReadFiles(t.Context(), s.at(".*"))
+	files, err := s.h.ReadFiles(t.Context(), s.at(".*"), s.at(".*/*"))
 	require.NoError(t, err)
 	for _, f := range files {
 		require.NotContains(t, f.Path, ".certbook")
