@@ -74,13 +74,20 @@ func (a *RenewCerts) Apply(ctx context.Context, h engine.Host) error {
 	var b basis
 	err := together(
 		func() (err error) { b.version, err = kubeadmVersion(ctx, h); return err },
-		func() (err error) { b.layout, b.now, err = surveyNow(ctx, h); return err },
-		func() (err error) { b.network, err = h.ReadFiles(ctx, networkFiles...); return err },
+		func() error {
+			err := together(
+				func() (err error) { b.layout, b.now, err = surveyNow(ctx, h); return err },
+				func() (err error) { b.network, err = h.ReadFiles(ctx, networkFiles...); return err },
+			)
+			if err != nil {
+				return err
+			}
+			return a.copies(ctx, h, b.layout, b.network)
+		},
 	)
-	if err != nil {
-		return err
+	if err == nil {
+		err = a.onCopies(ctx, h, b)
 	}
-	err = a.onCopies(ctx, h, b)
 	if removeErr := a.removeScratch(context.WithoutCancel(ctx), h); err == nil {
 		err = removeErr
 	}
@@ -103,6 +110,9 @@ func (a *RenewCerts) onCopies(ctx context.Context, h engine.Host, b basis) error
 		a.fellBack = true
 		if config, err = diskConfig(b.layout, b.version, a.Before); err != nil {
 			return fmt.Errorf("the cluster's configuration cannot be read, and none can be made from what is on disk: %w; give one with config", err)
+		}
+		if err = a.copies(ctx, h, b.layout, b.network); err != nil {
+			return err
 		}
 		if _, err = a.renewCopies(ctx, h, b, config); err != nil {
 			return err
@@ -148,18 +158,23 @@ func diskConfig(layout kube.Layout, version kube.Version, before schema.Duration
 	return kube.ClusterConfig(layout, version, kube.Inventory(layout, nil), before.Std())
 }
 
-// renewCopies makes fresh copies and lets kubeadm renew the targets in them.
-func (a *RenewCerts) renewCopies(ctx context.Context, h engine.Host, b basis, config []byte) (kube.RenewOutput, error) {
+// copies makes fresh copies of what kubeadm reads.
+func (a *RenewCerts) copies(ctx context.Context, h engine.Host, layout kube.Layout, network []engine.File) error {
 	// To read the cluster's configuration kubeadm asks for the node by the name in
 	// the kubelet's certificate, and takes the CRI socket from its files.
-	copies := relevant(b.layout, "/etc/kubernetes/kubelet.conf", b.layout.Kubelet.ClientPEM,
+	copies := relevant(layout, "/etc/kubernetes/kubelet.conf", layout.Kubelet.ClientPEM,
 		"/var/lib/kubelet/config.yaml", "/var/lib/kubelet/instance-config.yaml", "/var/lib/kubelet/kubeadm-flags.env")
-	for _, f := range kubeFiles(b.network) {
+	for _, f := range kubeFiles(network) {
 		copies = append(copies, fromTo(f))
 	}
 	if _, err := h.Exec(ctx, engine.Command{Argv: copyArgv(h.Path("/"), h.Path(a.Scratch), copies)}); err != nil {
-		return kube.RenewOutput{}, fmt.Errorf("copies in %s: %w", a.Scratch, err)
+		return fmt.Errorf("copies in %s: %w", a.Scratch, err)
 	}
+	return nil
+}
+
+// renewCopies lets kubeadm renew the targets in the copies.
+func (a *RenewCerts) renewCopies(ctx context.Context, h engine.Host, b basis, config []byte) (kube.RenewOutput, error) {
 	opt := kube.RenewOptions{RootFS: h.Path(a.Scratch)}
 	if config != nil {
 		opt.Config = scratchConfig

@@ -59,12 +59,16 @@ func (s *stash) note(ctx context.Context, h engine.Host, files ...string) error 
 	if len(files) == 0 {
 		return nil
 	}
-	if len(s.paths)+len(s.fresh) == 0 {
-		if err := s.prepare(ctx, h); err != nil {
-			return err
-		}
-	}
-	have, err := h.ReadFiles(ctx, files...)
+	var have []engine.File
+	err := together(
+		func() error {
+			if len(s.paths)+len(s.fresh) > 0 {
+				return nil
+			}
+			return s.prepare(ctx, h)
+		},
+		func() (err error) { have, err = h.ReadFiles(ctx, files...); return err },
+	)
 	if err != nil {
 		return err
 	}
