@@ -103,16 +103,32 @@ func dockerState(s string) ContainerState {
 
 // ctrListScript prints the tasks, and after them what is known of each container
 // that a filter finds and that has one; a line of = and the identifier goes
-// before each. What ends meanwhile is left out.
+// before each. What ends meanwhile is left out. ctr takes as long to start as a
+// shell takes for all else, so that what can is started at once: chain asks for
+// the containers after the first one while it asks for that.
 const ctrListScript = `set -uf
 ctr="ctr --address $1 -n k8s.io"
 shift
-tasks=$($ctr tasks ls) && ids=$($ctr containers ls -q "$@") || exit
-printf '%s\n' "$tasks"
-for id in $ids; do
-	case $tasks in *"$id"*) ;; *) continue ;; esac
-	if info=$($ctr containers info "$id"); then printf '=%s\n%s\n' "$id" "$info"; fi
-done`
+chain() {
+	[ $# != 0 ] || return 0
+	id=$1
+	shift
+	chain "$@" | {
+		if info=$($ctr containers info "$id"); then printf '=%s\n%s\n' "$id" "$info"; fi
+		cat
+	}
+}
+{ $ctr containers ls -q "$@" && echo all; } | {
+	tasks=$($ctr tasks ls) || exit
+	ids=$(cat)
+	case $ids in *all) ids=${ids%all} ;; *) exit 1 ;; esac
+	printf '%s\n' "$tasks"
+	set --
+	for id in $ids; do
+		case $tasks in *"$id"*) set -- "$@" "$id" ;; esac
+	done
+	chain "$@"
+}`
 
 // CtrListArgv returns the command that lists the running containers of
 // components in containerd.
