@@ -1,9 +1,7 @@
 package actions
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -15,23 +13,27 @@ import (
 // clusterPatience bounds what is asked of the API server at once.
 const clusterPatience = 20 * time.Second
 
-// clusterScript prints what the API server answers for each path, one JSON
-// document after the other, until it does not. $1 is a kubeconfig, $2 a server
-// or empty for the kubeconfig's own.
-const clusterScript = `conf=$1
-server=$2
-shift 2
-command -v kubectl >/dev/null 2>&1 || { echo "there is no kubectl" >&2; exit 127; }
-for path; do
-  kubectl --kubeconfig "$conf" ${server:+"--server=$server"} --request-timeout=5s get --raw "$path" || exit
-  echo
-done`
+// kubectl returns a request to the API; server is "" for that of the kubeconfig.
+// --raw sends just that request: no discovery, which an aggregated API that is
+// away delays, and no cache in the user's home. Some versions fetch the whole
+// OpenAPI for that all the same, without --validate=false.
+func kubectl(p engine.Probe, kubeconfig, server, verb, url string, body []byte) engine.Command {
+	argv := []string{"kubectl", "--kubeconfig", p.Path(kubeconfig), "--request-timeout=10s"}
+	if server != "" {
+		argv = append(argv, "--server="+server)
+	}
+	argv = append(argv, verb, "--raw", url)
+	if body != nil {
+		argv = append(argv, "--validate=false", "-f", "-")
+	}
+	return engine.Command{Argv: argv, Stdin: body}
+}
 
 // errNoCluster says that a host is not one on which to ask the API server.
 var errNoCluster = errors.New("no API server to ask from here")
 
-// askCluster asks the API server of this host, else the one in admin.conf, as
-// admin, in one round trip. What is asked must change nothing.
+// askCluster asks the API server of this host, else the one in admin.conf, for
+// each path, as admin, all at once. What is asked must change nothing.
 func askCluster(ctx context.Context, p engine.Probe, layout kube.Layout, paths ...string) ([][]byte, error) {
 	const admin = kube.ConfigDir + "/admin.conf"
 	switch {
@@ -43,18 +45,17 @@ func askCluster(ctx context.Context, p engine.Probe, layout kube.Layout, paths .
 	api, _ := layout.Pods.Component(kube.APIServer)
 	ctx, cancel := context.WithTimeout(ctx, clusterPatience)
 	defer cancel()
-	out, err := p.Query(ctx, engine.Command{Argv: append([]string{"sh", "-c", clusterScript, "sh", admin, api.Server()}, paths...)})
-	if err != nil {
-		return nil, briefly("kubectl get --raw", err)
+	answers := make([][]byte, len(paths))
+	var ask []func() error
+	for i, path := range paths {
+		ask = append(ask, func() error {
+			out, err := p.Query(ctx, kubectl(p, admin, api.Server(), "get", path, nil))
+			answers[i] = out.Stdout
+			return err
+		})
 	}
-	var answers [][]byte
-	documents := json.NewDecoder(bytes.NewReader(out.Stdout))
-	for range paths {
-		var one json.RawMessage
-		if err := documents.Decode(&one); err != nil {
-			return nil, fmt.Errorf("kubectl get --raw: not JSON: %w", err)
-		}
-		answers = append(answers, one)
+	if err := together(ask...); err != nil {
+		return nil, briefly("kubectl get --raw", err)
 	}
 	return answers, nil
 }

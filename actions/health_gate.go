@@ -66,37 +66,23 @@ func (a *HealthGate) Check(ctx context.Context, p engine.Probe) (engine.Result, 
 	if err != nil {
 		return engine.Result{}, err
 	}
-	g := gate{layout: layout}
-	m, ok := layout.Pods.Component(kube.Etcd)
-	var members []kube.EtcdMember
-	var answers [][]byte
-	var memberErr, answerErr error
-	_ = together(
-		func() error {
-			if ok {
-				members, memberErr = etcdMembers(ctx, p, layout, m)
-			}
-			return nil
-		},
-		func() error {
-			answers, answerErr = askCluster(ctx, p, layout, kube.ServersPath, kube.LeasesPath)
-			return nil
-		},
+	members, servers := gate{layout: layout}, gate{layout: layout}
+	err = together(
+		func() error { members.etcd(ctx, p); return nil },
+		func() error { return servers.cluster(ctx, p, a) },
 	)
-	if ok {
-		g.etcd(ctx, p, m, members, memberErr)
-	}
-	if err := g.cluster(ctx, p, a, answers, answerErr); err != nil {
+	if err != nil {
 		return engine.Result{}, err
 	}
-	res := engine.Result{Outputs: g.out, Warnings: g.warnings}
-	if len(g.problems) > 0 {
-		return res, errors.New(strings.Join(g.problems, "; ") + "; mend that first; where certificates have expired on one master, renew that one first (--limit), and on several 'certbook run recover'")
+	members.out.Servers = servers.out.Servers
+	res := engine.Result{Outputs: members.out, Warnings: append(members.warnings, servers.warnings...)}
+	if problems := append(members.problems, servers.problems...); len(problems) > 0 {
+		return res, errors.New(strings.Join(problems, "; ") + "; mend that first; where certificates have expired on one master, renew that one first (--limit), and on several 'certbook run recover'")
 	}
 	return res, nil
 }
 
-// gate is one look at the cluster.
+// gate is one look at etcd, or at the API servers.
 type gate struct {
 	layout             kube.Layout
 	out                Health
@@ -112,11 +98,24 @@ func (g *gate) warn(format string, args ...any) {
 }
 
 // etcd judges the members that this host's member knows.
-func (g *gate) etcd(ctx context.Context, p engine.Probe, m kube.Manifest, members []kube.EtcdMember, err error) {
-	if url := m.HealthURL(); url != "" {
-		if problem := healthProblem(ctx, p, url); problem != "" {
-			g.problem("etcd's member on this host is not healthy: %s", problem)
-		}
+func (g *gate) etcd(ctx context.Context, p engine.Probe) {
+	m, ok := g.layout.Pods.Component(kube.Etcd)
+	if !ok {
+		return
+	}
+	var members []kube.EtcdMember
+	var own string
+	err := together(
+		func() (err error) { members, err = etcdMembers(ctx, p, g.layout, m); return err },
+		func() error {
+			if url := m.HealthURL(); url != "" {
+				own = healthProblem(ctx, p, url)
+			}
+			return nil
+		},
+	)
+	if own != "" {
+		g.problem("etcd's member on this host is not healthy: %s", own)
 	}
 	if err != nil {
 		g.metrics(ctx, p, m, err)
@@ -163,7 +162,8 @@ func (g *gate) metrics(ctx context.Context, p engine.Probe, m kube.Manifest, why
 }
 
 // cluster judges the other masters and the leases by what the API server answers.
-func (g *gate) cluster(ctx context.Context, p engine.Probe, a *HealthGate, answers [][]byte, err error) error {
+func (g *gate) cluster(ctx context.Context, p engine.Probe, a *HealthGate) error {
+	answers, err := askCluster(ctx, p, g.layout, kube.ServersPath, kube.LeasesPath)
 	if errors.Is(err, errNoCluster) {
 		return nil
 	}
@@ -178,14 +178,19 @@ func (g *gate) cluster(ctx context.Context, p engine.Probe, a *HealthGate, answe
 		g.warn("the other masters' API servers and the leases were not looked at: %v", err)
 		return nil
 	}
-	for _, address := range g.out.Servers {
-		if problem := healthProblem(ctx, p, "https://"+address+"/readyz"); problem != "" {
-			g.problem("the API server %s is not ready: %s", address, problem)
-		}
+	var now time.Time
+	not := make([]string, len(g.out.Servers)) // why one is not ready
+	ask := []func() error{func() (err error) { now, err = p.Now(ctx); return err }}
+	for i, address := range g.out.Servers {
+		ask = append(ask, func() error { not[i] = healthProblem(ctx, p, "https://"+address+"/readyz"); return nil })
 	}
-	now, err := p.Now(ctx)
-	if err != nil {
+	if err := together(ask...); err != nil {
 		return err
+	}
+	for i, address := range g.out.Servers {
+		if not[i] != "" {
+			g.problem("the API server %s is not ready: %s", address, not[i])
+		}
 	}
 	for _, component := range []string{kube.ControllerManager, kube.Scheduler} {
 		m, _ := g.layout.Pods.Component(component)

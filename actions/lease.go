@@ -89,22 +89,10 @@ func (l lease) free() lease {
 	return l
 }
 
-// kubectl returns a request to the API. --raw sends just that request: no
-// discovery, which an aggregated API that is away delays, and no cache in the
-// user's home. Some versions fetch the whole OpenAPI for that all the same,
-// without --validate=false.
-func kubectl(p engine.Probe, kubeconfig, verb, url string, body []byte) engine.Command {
-	argv := []string{"kubectl", "--kubeconfig", p.Path(kubeconfig), "--request-timeout=10s", verb, "--raw", url}
-	if body != nil {
-		argv = append(argv, "--validate=false", "-f", "-")
-	}
-	return engine.Command{Argv: argv, Stdin: body}
-}
-
 // readLease returns the lease as it is; one that is not there has no version.
 func readLease(ctx context.Context, p engine.Probe, kubeconfig string) (lease, error) {
 	l := lease{APIVersion: "coordination.k8s.io/v1", Kind: "Lease", Metadata: leaseMetadata{Name: leaseName, Namespace: "kube-system"}}
-	out, err := p.Query(ctx, kubectl(p, kubeconfig, "get", kube.LeasesPath+"/"+leaseName, nil))
+	out, err := p.Query(ctx, kubectl(p, kubeconfig, "", "get", kube.LeasesPath+"/"+leaseName, nil))
 	var exit *engine.ExitError
 	if errors.As(err, &exit) && strings.Contains(exit.Stderr, "(NotFound)") {
 		return l, nil
@@ -126,7 +114,7 @@ func writeLease(ctx context.Context, h engine.Host, kubeconfig string, l lease) 
 	if l.Metadata.ResourceVersion == "" {
 		verb, url = "create", kube.LeasesPath
 	}
-	out, err := h.Exec(ctx, kubectl(h, kubeconfig, verb, url, body))
+	out, err := h.Exec(ctx, kubectl(h, kubeconfig, "", verb, url, body))
 	if err != nil {
 		return l, err
 	}

@@ -86,6 +86,7 @@ func newNode(t *testing.T, tools ...string) *fakeNode {
 	n.Handle("crictl", n.crictl)
 	n.Handle("docker", n.docker)
 	n.Handle("mv", n.move)
+	n.Handle("kubectl", n.kubectl)
 	n.Handle("kubeadm", func(context.Context, engine.Command) (engine.Output, error) {
 		if n.kubeadm == "" {
 			return engine.Output{Code: 127, Stderr: []byte("kubeadm: not found")}, nil
@@ -106,9 +107,6 @@ func (n *fakeNode) shell(_ context.Context, c engine.Command) (engine.Output, er
 	if c.Argv[2] == preflightScript {
 		return engine.Output{Stdout: []byte(n.facts)}, nil
 	}
-	if c.Argv[2] == clusterScript {
-		return n.kubectl(c.Argv[6:])
-	}
 	if c.Argv[2] == lastLines {
 		return engine.Output{Stdout: []byte(n.logs[c.Argv[5]])}, nil
 	}
@@ -124,16 +122,13 @@ func (n *fakeNode) shell(_ context.Context, c engine.Command) (engine.Output, er
 	return engine.Output{Stdout: []byte("\n")}, nil
 }
 
-// kubectl answers the paths of clusterScript.
-func (n *fakeNode) kubectl(paths []string) (engine.Output, error) {
+// kubectl answers requests for a path.
+func (n *fakeNode) kubectl(_ context.Context, c engine.Command) (engine.Output, error) {
 	if n.noAPI != "" {
 		return engine.Output{Code: 1, Stderr: []byte(n.noAPI + "\n")}, nil
 	}
-	var out strings.Builder
-	for _, path := range paths {
-		fmt.Fprintln(&out, cmp.Or(n.api[path], `{"kind":"List","apiVersion":"v1","metadata":{"resourceVersion":"87"},"items":[]}`))
-	}
-	return engine.Output{Stdout: []byte(out.String())}, nil
+	path := c.Argv[len(c.Argv)-1]
+	return engine.Output{Stdout: []byte(cmp.Or(n.api[path], `{"kind":"List","apiVersion":"v1","metadata":{"resourceVersion":"87"},"items":[]}`))}, nil
 }
 
 // runEtcdctl is etcdctl in the container of etcd: it exits with 1 when a member is
