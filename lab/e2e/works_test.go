@@ -5,6 +5,8 @@ package e2e_test
 import (
 	"encoding/json"
 	"fmt"
+	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -43,6 +45,38 @@ func leading(t *testing.T) {
 	for _, lease := range []string{"kube-controller-manager", "kube-scheduler"} {
 		eventually(t, time.Minute, func() error { return renewed(t, lease, now) })
 	}
+}
+
+// atRest waits until this machine has little to do: nodes that have just been
+// started are busy for a while, which is no part of what is measured.
+func atRest(t *testing.T) {
+	t.Helper()
+	eventually(t, 5*time.Minute, func() error {
+		idle, all := jiffies(t)
+		time.Sleep(3 * time.Second)
+		nowIdle, now := jiffies(t)
+		if part := float64(nowIdle-idle) / float64(now-all); part < 0.8 {
+			return fmt.Errorf("the machine is idle for %.0f %% of its time, want 80", 100*part)
+		}
+		return nil
+	})
+}
+
+// jiffies returns the time that the processors were idle since the machine was
+// started, and all of it.
+func jiffies(t *testing.T) (idle, all uint64) {
+	t.Helper()
+	data, err := os.ReadFile("/proc/stat")
+	require.NoError(t, err)
+	line, _, _ := strings.Cut(string(data), "\n")
+	for i, word := range strings.Fields(line)[1:] {
+		n, err := strconv.ParseUint(word, 10, 64)
+		require.NoError(t, err)
+		if all += n; i == 3 || i == 4 { // idle, and waiting for a disk
+			idle += n
+		}
+	}
+	return idle, all
 }
 
 // renewed returns nil when the holder of a lease has renewed it after a time.
