@@ -136,7 +136,9 @@ func (s *session) printCheck(output string, list []hostCheck) error {
 		return s.printYAML(list)
 	}
 	w := tabwriter.NewWriter(s.std.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "HOST\tCERTIFICATE\tSTATE\tENDS\tLEFT\tSIGNED BY")
+	if slices.ContainsFunc(list, func(h hostCheck) bool { return h.Expiry != nil }) {
+		fmt.Fprintln(w, "HOST\tCERTIFICATE\tSTATE\tENDS\tLEFT\tSIGNED BY")
+	}
 	for _, h := range list {
 		if h.Expiry == nil {
 			continue

@@ -66,7 +66,7 @@ func (c *site) inventory(t *testing.T) string {
 		settings = append(settings, name+": "+value)
 	}
 	file := filepath.Join(c.dir, "inventory.yaml")
-	text := fmt.Sprintf("version: 1\nssh: {%s, known_hosts: [%s]}\nhosts: {m1: {address: 127.0.0.1}}\n", strings.Join(settings, ", "), c.knownHosts)
+	text := fmt.Sprintf("version: 1\nssh: {%s, known_hosts: [%s]}\nhosts: {m1: {address: 127.0.0.1}}\ngroups: {masters: {hosts: [m1]}}\n", strings.Join(settings, ", "), c.knownHosts)
 	if c.secrets != "" {
 		text += "secrets: " + c.secrets + "\n"
 	}
@@ -155,6 +155,11 @@ func TestNobodyListens(t *testing.T) {
 	require.NoError(t, l.Close())
 	c.ssh["port"] = port
 	c.refused(t, []string{"127.0.0.1:" + port, "connection refused; nothing listens there: check address and port in the inventory, and that sshd runs"})
+
+	code, stdout, stderr := certbook(t, "check", "-i", c.inventory(t), "--ssh-config", "none")
+	require.Equal(t, 1, code)
+	require.Empty(t, stdout, "no table without a line")
+	require.Contains(t, stderr, "connection refused")
 }
 
 func TestSudo(t *testing.T) {
