@@ -3,7 +3,7 @@ BIN := bin/certbook
 FUZZTIME ?= 10m
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test fuzz lint schemas clean lab-up lab-down lab-reset e2e e2e-all faults
+.PHONY: help build demo test bench fuzz lint schemas clean lab-up lab-down lab-reset e2e e2e-all faults
 
 help: ## list the commands
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -16,6 +16,10 @@ demo: build ## renew a sandbox of three masters; needs only Go
 
 test: ## set up what the tests need and run them all
 	@sh lab/test.sh
+
+bench: ## measure a check of many hosts and the engine beside the floor and what else is installed; as root
+	go run ./lab/kubeadm/build >/dev/null
+	go test -tags bench -count=1 -timeout 60m ./lab/bench -v $(if $(RUN),-run '$(RUN)')
 
 fuzz: ## fuzz what reads documents, hosts and logs, each for FUZZTIME (10m)
 	@FUZZTIME=$(FUZZTIME) sh lab/fuzz.sh
