@@ -156,8 +156,8 @@ func TestHealthGate(t *testing.T) {
 				n.Put(file, []byte(strings.ReplaceAll(string(f.Data), "--leader-elect=true", "--leader-elect=false")))
 			}
 		}, nil, nil, all},
-		"the API cannot be asked": {func(n *fakeNode, _ time.Time) { n.noAPI = "there is no kubectl" },
-			nil, []string{"the other masters' API servers and the leases were not looked at: kubectl get --raw: exit status 1: there is no kubectl"}, Health{Members: 3, Healthy: 3}},
+		"the API cannot be asked": {func(n *fakeNode, _ time.Time) { n.noAPI = "The connection to the server was refused" },
+			nil, []string{"the other masters' API servers and the leases were not looked at: kubectl get --raw: exit status 1: The connection to the server was refused"}, Health{Members: 3, Healthy: 3}},
 		"no admin.conf": {func(n *fakeNode, _ time.Time) { n.Remove("/etc/kubernetes/admin.conf") },
 			nil, []string{"were not looked at: there is no /etc/kubernetes/admin.conf to ask the API server with"}, Health{Members: 3, Healthy: 3}},
 		"hostile answers": {func(n *fakeNode, _ time.Time) {

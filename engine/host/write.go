@@ -26,6 +26,8 @@ import (
 // Files that follow one another and are in the same directory share one start of
 // each program: a dozen files take most of their time for those, and a server
 // that reads its key and its certificate should not find only one of them renamed.
+// One that cannot be renamed is an error that names it; the others of its
+// directory are renamed all the same, and it is the caller who brings all back.
 const writeScript = `
 set -eu
 mode=$1 owner=$2 save=$3 size=$4

@@ -138,7 +138,7 @@ func TestCheck(t *testing.T) {
 			{name: "certbook check", argv: []string{certbook, "check", "-i", inventory, "--ssh-config", "none", "--forks", atOnce}, want: "apiserver-etcd-client"},
 			{name: "xargs -P50 ssh, openssl", argv: []string{"sh", "-c", `xargs -a "$1" -P 50 -I{} ssh ` + ssh + ` root@127.0.0.1 "$2"`, "sh", list, script}, want: "notAfter"},
 		}
-		if path, err := exec.LookPath("ansible"); err == nil && n <= 10 { // it takes two seconds a host
+		if path, err := exec.LookPath("ansible"); err == nil && n <= 10 { // it takes half a second a host
 			clients = append(clients, client{
 				name: "ansible, pipelining, openssl", argv: []string{path, "all", "-i", write(t, dir, "hosts.ini", ini.String()), "-f", atOnce, "-m", "ansible.builtin.shell", "-a", script},
 				env:  []string{"ANSIBLE_PIPELINING=True", "ANSIBLE_SSH_ARGS=-o ControlMaster=no -o UserKnownHostsFile=" + s.KnownHosts, "ANSIBLE_CONFIG=" + write(t, dir, "ansible.cfg", "")},
