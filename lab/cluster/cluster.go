@@ -132,7 +132,7 @@ func (l *Lab) Up(ctx context.Context) error {
 	if err := l.docker.start(ctx, l.Out); err != nil {
 		return err
 	}
-	if l.same() && l.Healthy(ctx) == nil {
+	if l.same() && l.settles(ctx) == nil {
 		l.say("it is up already")
 		return nil
 	}
@@ -159,6 +159,20 @@ func (l *Lab) Up(ctx context.Context) error {
 		return err
 	}
 	return l.note()
+}
+
+// settles waits for the health of a lab whose machines run: what a node said
+// before it was halted counts until it says something else, so that a cluster
+// that has just become ready may once more not be.
+func (l *Lab) settles(ctx context.Context) error {
+	out, err := l.docker.run(ctx, nil, "ps", "-q", "--filter", "label="+network)
+	if err != nil {
+		return err
+	}
+	if n, want := len(fields(out)), len(l.all())+1; n < want { // one is the load balancer
+		return fmt.Errorf("%d of %d machines run", n, want)
+	}
+	return l.await(ctx, 30*time.Second, l.Healthy)
 }
 
 // Fresh makes the lab be as it is after Up, whatever was there.
