@@ -51,7 +51,8 @@ same component lies in the manifests directory.
 
 Warns of what else renews certificates: timers and cron tables that call kubeadm,
 or a script that does (kubespray's and KubeKey's by name), and, when the API
-server answers, kucero, ekco and Cluster API.
+server answers, kucero, ekco and Cluster API. Then it also warns of names in the
+cluster's configuration (certSANs) that the certificates here do not have.
 
 It changes nothing. All problems are named at once.`,
 		Example: `- id: preflight
@@ -150,7 +151,7 @@ func (a *Preflight) Check(ctx context.Context, p engine.Probe) (engine.Result, e
 	var layout kube.Layout
 	var found []kube.Found
 	var facts engine.Output
-	var renewals []string
+	var inCluster []string
 	var kubeadm kube.Version
 	var public map[string][]byte
 	var kubeadmErr error
@@ -162,7 +163,7 @@ func (a *Preflight) Check(ctx context.Context, p engine.Probe) (engine.Result, e
 			found = kube.Inventory(layout, nil)
 			return together(
 				func() (err error) { public, err = publicKeys(ctx, p, layout, found); return err },
-				func() error { renewals = a.renewals(ctx, p, layout); return nil },
+				func() error { inCluster = a.inCluster(ctx, p, layout, found); return nil },
 			)
 		},
 		func() (err error) { facts, err = a.machine(ctx, p); return err },
@@ -183,7 +184,7 @@ func (a *Preflight) Check(ctx context.Context, p engine.Probe) (engine.Result, e
 	if err := a.clock(ctx, p, &out, problem); err != nil {
 		return res, err
 	}
-	res.Warnings = append(res.Warnings, renewals...)
+	res.Warnings = append(res.Warnings, inCluster...)
 	versions(layout, kubeadm, kubeadmErr, &out, problem)
 	keys(layout, found, public, problem)
 	for _, d := range layout.Pods.Duplicates {
@@ -259,18 +260,27 @@ func (a *Preflight) room(index, free string, want int, unit string, problem func
 	}
 }
 
-// renewals names what renews certificates from within the cluster. An API server
+// inCluster names what renews certificates from within the cluster, and the names
+// that its configuration gives certificates which do not have them. An API server
 // that does not answer is no problem.
-func (a *Preflight) renewals(ctx context.Context, p engine.Probe, layout kube.Layout) []string {
-	answers, err := askCluster(ctx, p, layout, kube.RenewalPaths(layout.Node.Name, a.Cluster)...)
-	var found []string
-	if err == nil {
-		found, err = kube.ClusterRenewals(answers)
+func (a *Preflight) inCluster(ctx context.Context, p engine.Probe, layout kube.Layout, found []kube.Found) []string {
+	paths := append([]string{kube.ConfigurationPath}, kube.RenewalPaths(layout.Node.Name, a.Cluster)...)
+	answers, err := askCluster(ctx, p, layout, paths...)
+	switch {
+	case errors.Is(err, errNoCluster):
+		return nil
+	case err != nil:
+		return []string{fmt.Sprintf("kucero, ekco and Cluster API were not looked for, nor names in the cluster's configuration: %v", err)}
 	}
-	if err != nil && !errors.Is(err, errNoCluster) {
-		found = []string{fmt.Sprintf("kucero, ekco and Cluster API were not looked for: %v", err)}
+	names, err := kube.NameWarnings(layout, found, answers[0])
+	if err != nil {
+		names = []string{fmt.Sprintf("names in the cluster's configuration were not looked for: %v", err)}
 	}
-	return found[:min(len(found), maxNamed)]
+	renewals, err := kube.ClusterRenewals(answers[1:])
+	if err != nil {
+		renewals = []string{fmt.Sprintf("kucero, ekco and Cluster API were not looked for: %v", err)}
+	}
+	return append(names, renewals[:min(len(renewals), maxNamed)]...)
 }
 
 func (a *Preflight) clock(ctx context.Context, p engine.Probe, out *Readiness, problem func(string, ...any)) error {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"certbook/actions/kube"
 	"certbook/engine"
 	"certbook/engine/host"
 	"certbook/schema"
@@ -85,9 +86,13 @@ func TestPreflightNamesRenewalsInTheCluster(t *testing.T) {
 			[]string{"ekco (Deployment kurl/ekc-operator) also renews certificates; turn one of the two off"}},
 		"Cluster API": {"/api/v1/nodes?fieldSelector=metadata.name%3Dm1", `{"items":[{"metadata":{"name":"m1","annotations":{"cluster.x-k8s.io/machine":"cp-7","cluster.x-k8s.io/owner-kind":"KubeadmControlPlane","cluster.x-k8s.io/owner-name":"cp"}}}]}`, "",
 			[]string{"Cluster API keeps this node (KubeadmControlPlane cp, machine cp-7): after the renewal remove the annotation machine.cluster.x-k8s.io/certificates-expiry from the Machine and its KubeadmConfig, or the machine is replaced by its old date"}},
+		"names": {kube.ConfigurationPath, `{"items":[{"metadata":{"name":"kubeadm-config"},"data":{"ClusterConfiguration":"apiServer: {certSANs: [api.example.org]}\n"}}]}`, "",
+			[]string{"/etc/kubernetes/pki/apiserver.crt does not name api.example.org, as the cluster's configuration (ConfigMap kube-system/kubeadm-config) says it should; a renewal keeps the names, 'kubeadm init phase certs' makes other ones"}},
+		"no configuration": {kube.ConfigurationPath, `{"items":[{"data":{"ClusterConfiguration":"a: [secret"}}]}`, "",
+			[]string{"names in the cluster's configuration were not looked for: ConfigMap kube-system/kubeadm-config: ClusterConfiguration: not valid YAML, line 1"}},
 		"another node": {"/api/v1/nodes?fieldSelector=metadata.name%3Dm1", `{"items":[{"metadata":{"name":"m1","annotations":{"a":"b"}}}]}`, "", nil},
 		"no answer": {"", "", "The connection to the server 172.30.0.11:6443 was refused - did you specify the right host or port?",
-			[]string{"kucero, ekco and Cluster API were not looked for: kubectl get --raw: exit status 1: The connection to the server 172.30.0.11:6443 was refused - did you specify the right host or port?"}},
+			[]string{"kucero, ekco and Cluster API were not looked for, nor names in the cluster's configuration: kubectl get --raw: exit status 1: The connection to the server 172.30.0.11:6443 was refused - did you specify the right host or port?"}},
 		"hostile": {"/apis/apps/v1/daemonsets?fieldSelector=metadata.name%3Dkucero", `{"items":"\u001b[2J"}`, "",
 			[]string{"kucero, ekco and Cluster API were not looked for: the API server's answer: not the expected JSON: json: cannot unmarshal string into Go struct field .items of type []kube.object"}},
 	} {

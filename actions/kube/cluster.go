@@ -23,8 +23,9 @@ type object struct {
 		Namespace   string            `json:"namespace"`
 		Annotations map[string]string `json:"annotations"`
 	} `json:"metadata"`
-	Spec   json.RawMessage `json:"spec"`
-	Status json.RawMessage `json:"status"`
+	Spec   json.RawMessage   `json:"spec"`
+	Status json.RawMessage   `json:"status"`
+	Data   map[string]string `json:"data"`
 }
 
 // full is the object's name with its namespace.

@@ -123,7 +123,10 @@ func TestParseMembers(t *testing.T) {
 func FuzzCluster(f *testing.F) {
 	f.Add([]byte(`{"items":[{"metadata":{"name":"a","annotations":{"kubernetes.io/config.mirror":"1","kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint":"10.0.0.1:6443"}},"spec":{"renewTime":"2026-11-25T02:16:23.728801Z"},"status":{"hostIP":"::1"}}]}`))
 	f.Add([]byte(`{"members":[{"ID":1,"name":"a","clientURLs":["https://10.0.0.2:2379"]}]}`))
+	f.Add([]byte(`{"items":[{"data":{"ClusterConfiguration":"apiServer: {certSANs: [a, 1.2.3.4, '*.b']}"}}]}`))
 	f.Add([]byte("/bin/sh /usr/bin/kubeadm upgrade apply --x"))
+	l := Survey(newHost(f).files)
+	found := Inventory(l, nil)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		servers, _ := ParseServers(data, "6443")
 		for _, s := range servers {
@@ -143,7 +146,8 @@ func FuzzCluster(f *testing.F) {
 		_ = ParseEndpointHealth(data, members)
 		leases, _ := ParseLeases(data)
 		renewals, _ := ClusterRenewals([][]byte{data, data, data})
-		said := append(renewals, RunningKubeadm(string(data)), HostRenewal(string(data), "/x"))
+		names, _ := NameWarnings(l, found, data)
+		said := append(append(renewals, names...), RunningKubeadm(string(data)), HostRenewal(string(data), "/x"))
 		for _, m := range members {
 			said = append(said, m.String(), m.Problem)
 		}

@@ -1,13 +1,19 @@
 package kube
 
 import (
+	"crypto/x509"
 	"fmt"
 	"net"
 	"net/url"
 	"path"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
+
+// keepsNames ends what is said of names that a certificate should have.
+const keepsNames = "; a renewal keeps the names, 'kubeadm init phase certs' makes other ones"
 
 // Warnings says what a renewal leaves as it is and a person should know of, one
 // sentence each.
@@ -32,11 +38,70 @@ func Warnings(l Layout, found []Found, now time.Time) []string {
 	}
 	for _, s := range l.reached() {
 		if leaf := byName[s.name].Leaf(); leaf != nil && leaf.VerifyHostname(s.host) != nil {
-			warn("%s does not name %s, by which it is reached; a renewal keeps the names, 'kubeadm init phase certs' makes other ones", byName[s.name].Path, clip(s.host))
+			warn("%s does not name %s, by which it is reached"+keepsNames, byName[s.name].Path, clip(s.host))
 		}
 	}
 	if server := byName["kubelet-server"]; l.Kubelet.ServerTLSBootstrap && server.State(now, servingDue) != OK {
 		warn("%s is %s: with serverTLSBootstrap the kubelet asks for it and a person approves (kubectl get csr, kubectl certificate approve NAME)", server.Path, server.State(now, servingDue))
+	}
+	return list
+}
+
+// ConfigurationPath asks the API server for the configuration that kubeadm keeps
+// in the cluster.
+const ConfigurationPath = "/api/v1/namespaces/kube-system/configmaps?fieldSelector=metadata.name%3Dkubeadm-config"
+
+// NameWarnings says which names that configuration, the answer for
+// ConfigurationPath, gives the certificates of this host's servers and they do
+// not have. A person has written them there for the next certificate, and a
+// renewal keeps those of the last. What Warnings says of names is not repeated.
+func NameWarnings(l Layout, found []Found, data []byte) ([]string, error) {
+	list, err := parseObjects(data)
+	if err != nil || len(list) == 0 {
+		return nil, err // a cluster may have been made without it
+	}
+	config, err := parseYAML([]byte(list[0].Data["ClusterConfiguration"]))
+	if err != nil {
+		return nil, fmt.Errorf("ConfigMap kube-system/kubeadm-config: ClusterConfiguration: %w", err)
+	}
+	endpoint := text(config, "controlPlaneEndpoint")
+	if host, _, err := net.SplitHostPort(endpoint); err == nil {
+		endpoint = host
+	}
+	wanted := map[string][]string{
+		"apiserver":   append(texts(config, "apiServer", "certSANs"), endpoint),
+		"etcd-server": texts(config, "etcd", "local", "serverCertSANs"),
+		"etcd-peer":   texts(config, "etcd", "local", "peerCertSANs"),
+	}
+	told := l.reached()
+	var out []string
+	for _, f := range found {
+		lacks := lacking(f.Leaf(), slices.DeleteFunc(wanted[f.Name], func(host string) bool {
+			return slices.Contains(told, reached{f.Name, host})
+		}))
+		if len(lacks) > 0 {
+			out = append(out, fmt.Sprintf("%s does not name %s, as the cluster's configuration (ConfigMap kube-system/kubeadm-config) says it should"+keepsNames, f.Path, strings.Join(lacks, ", ")))
+		}
+	}
+	return out, nil
+}
+
+// subject is a name that kubeadm writes into a certificate; others it leaves out.
+var subject = regexp.MustCompile(`^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
+
+// maxNames bounds how many names that a certificate lacks are told.
+const maxNames = 5
+
+// lacking returns those of wanted that the certificate does not have.
+func lacking(leaf *x509.Certificate, wanted []string) []string {
+	var list []string
+	for _, name := range wanted {
+		if leaf == nil || net.ParseIP(name) == nil && !subject.MatchString(name) || leaf.VerifyHostname(name) == nil {
+			continue
+		}
+		if name = clip(name); !slices.Contains(list, name) && len(list) < maxNames {
+			list = append(list, name)
+		}
 	}
 	return list
 }

@@ -2,6 +2,7 @@ package kube
 
 import (
 	"crypto/x509"
+	"encoding/json"
 	"net"
 	"testing"
 
@@ -19,7 +20,7 @@ func naming(t *testing.T) *host {
 		}
 		return issue(t, ca, c)
 	}
-	h.pair("/etc/kubernetes/pki/apiserver", server(h.ca, "kube-apiserver", []string{"m1"}, "172.30.0.11", "172.30.0.10"))
+	h.pair("/etc/kubernetes/pki/apiserver", server(h.ca, "kube-apiserver", []string{"m1", "*.wild.example.org"}, "172.30.0.11", "172.30.0.10"))
 	h.pair("/etc/kubernetes/pki/etcd/server", server(h.etcdCA, "m1", []string{"m1"}, "172.30.0.11"))
 	h.pair("/etc/kubernetes/pki/etcd/peer", server(h.etcdCA, "m1", []string{"m1"}, "172.30.0.11"))
 	return h
@@ -28,7 +29,6 @@ func naming(t *testing.T) *host {
 func TestWarnings(t *testing.T) {
 	const kubeletConfig = "/var/lib/kubelet/config.yaml"
 	bootstrap := func(h *host) { h.put(kubeletConfig, append(h.data(kubeletConfig), "serverTLSBootstrap: true\n"...)) }
-	const names = "; a renewal keeps the names, 'kubeadm init phase certs' makes other ones"
 	const approve = ": with serverTLSBootstrap the kubelet asks for it and a person approves (kubectl get csr, kubectl certificate approve NAME)"
 	const pem = "/var/lib/kubelet/pki/kubelet-server-current.pem"
 	for name, tt := range map[string]struct {
@@ -47,13 +47,13 @@ func TestWarnings(t *testing.T) {
 				h.pair("/etc/kubernetes/pki/"+file, issue(t, ca, c))
 			}
 		}, []string{
-			"/etc/kubernetes/pki/apiserver.crt does not name 172.30.0.11, by which it is reached" + names,
-			"/etc/kubernetes/pki/etcd/server.crt does not name 172.30.0.11, by which it is reached" + names,
-			"/etc/kubernetes/pki/etcd/peer.crt does not name 172.30.0.11, by which it is reached" + names,
+			"/etc/kubernetes/pki/apiserver.crt does not name 172.30.0.11, by which it is reached" + keepsNames,
+			"/etc/kubernetes/pki/etcd/server.crt does not name 172.30.0.11, by which it is reached" + keepsNames,
+			"/etc/kubernetes/pki/etcd/peer.crt does not name 172.30.0.11, by which it is reached" + keepsNames,
 		}},
 		"a new load balancer": {func(h *host) {
 			h.put("/etc/kubernetes/admin.conf", conf("https://lb.example.org:6443", h.ca, issue(t, h.ca, leaf(t, "kubernetes-admin")), Redacted))
-		}, []string{"/etc/kubernetes/pki/apiserver.crt does not name lb.example.org, by which it is reached" + names}},
+		}, []string{"/etc/kubernetes/pki/apiserver.crt does not name lb.example.org, by which it is reached" + keepsNames}},
 		"a CA is being rotated": {func(h *host) {
 			h.put("/etc/kubernetes/pki/ca.crt", append(h.ca.pem(), newCA(t, "kubernetes").pem()...))
 		}, []string{"/etc/kubernetes/pki/ca.crt holds 2 certificates: a CA is being rotated, and kubeadm signs with the first"}},
@@ -82,6 +82,43 @@ func TestWarnings(t *testing.T) {
 			require.Equal(t, tt.want, Warnings(l, Inventory(l, nil), noon))
 		})
 	}
+}
+
+func TestNameWarnings(t *testing.T) {
+	const pki = "/etc/kubernetes/pki/"
+	lacks := func(file, names string) string {
+		return pki + file + " does not name " + names + ", as the cluster's configuration (ConfigMap kube-system/kubeadm-config) says it should" + keepsNames
+	}
+	for name, tt := range map[string]struct {
+		config string
+		want   []string
+	}{
+		"none":                    {"kind: ClusterConfiguration\n", nil},
+		"empty":                   {"", nil},
+		"as it should be":         {"apiServer: {certSANs: [m1, 172.30.0.11, '::ffff:172.30.0.10']}\netcd: {local: {serverCertSANs: [m1], peerCertSANs: [172.30.0.11]}}\n", nil},
+		"a name more":             {"apiServer: {certSANs: [m1, api.example.org, 192.0.2.7, '*.example.org', api.example.org]}\n", []string{lacks("apiserver.crt", "api.example.org, 192.0.2.7, *.example.org")}},
+		"its endpoint":            {"controlPlaneEndpoint: lb.example.org:6443\n", []string{lacks("apiserver.crt", "lb.example.org")}},
+		"without a port":          {"controlPlaneEndpoint: lb.example.org\n", []string{lacks("apiserver.crt", "lb.example.org")}},
+		"etcd":                    {"etcd: {local: {serverCertSANs: [e1], peerCertSANs: ['2001:db8::1']}}\n", []string{lacks("etcd/server.crt", "e1"), lacks("etcd/peer.crt", "2001:db8::1")}},
+		"a wildcard has it":       {"apiServer: {certSANs: [a.wild.example.org, '*.wild.example.org']}\n", nil},
+		"what Warnings says":      {"controlPlaneEndpoint: vip.example.org:6443\n", nil},
+		"what kubeadm leaves out": {"apiServer: {certSANs: [Upper.example.org, a_b, '', \"x\\e[2J\", -x, '**.a', {a: b}]}\n", nil},
+		"many":                    {"apiServer: {certSANs: [a, b, c, d, e, f, g]}\n", []string{lacks("apiserver.crt", "a, b, c, d, e")}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := naming(t)
+			h.put("/etc/kubernetes/admin.conf", conf("https://vip.example.org:6443", h.ca, issue(t, h.ca, leaf(t, "kubernetes-admin")), Redacted))
+			l := Survey(h.files)
+			answer, err := json.Marshal(map[string]any{"items": []any{map[string]any{"data": map[string]string{"ClusterConfiguration": tt.config}}}})
+			require.NoError(t, err)
+			got, err := NameWarnings(l, Inventory(l, nil), answer)
+			require.NoError(t, err)
+			require.Equal(t, tt.want, got)
+		})
+	}
+	got, err := NameWarnings(Layout{}, nil, []byte(`{"items":[]}`))
+	require.NoError(t, err)
+	require.Empty(t, got, "a cluster without that configuration")
 }
 
 func TestAuthorities(t *testing.T) {
