@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -42,11 +43,18 @@ type Report struct {
 	Run     RunInfo
 	Outcome Outcome
 	Err     error                    // why, every host that failed
+	Waits   bool                     // no host failed but with an AttentionError
 	Left    []string                 // what was not done: host/step
 	Hosts   map[string]*HostReport   // every host that the plan works on
 	Order   []string                 // their names in the order of the plan
 	Steps   map[string][]*StepReport // by host, in order
 }
+
+// AttentionError fails a step for the reason that a person has something to do
+// first, elsewhere. Nothing is wrong: later the same run goes on.
+type AttentionError struct{ What string }
+
+func (e *AttentionError) Error() string { return e.What }
 
 // HostReport is how a run ended on one host.
 type HostReport struct {
@@ -349,6 +357,7 @@ func (x *execution) close(ctx context.Context) {
 func (x *execution) report(ctx context.Context, names []string) *Report {
 	rep := &Report{Run: x.plan.Run, Outcome: OutcomeOK, Hosts: map[string]*HostReport{}, Order: names, Steps: map[string][]*StepReport{}}
 	errs := &multierror.Error{ErrorFormat: oneALine}
+	waits := func(err error) bool { var a *AttentionError; return errors.As(err, &a) }
 	dirty, lasting, failed := false, false, false
 	for _, name := range names {
 		h := x.hosts[name]
@@ -387,6 +396,7 @@ func (x *execution) report(ctx context.Context, names []string) *Report {
 		rep.Outcome = OutcomeUnchanged
 	}
 	x.emit(Event{Kind: RunFinished, Outcome: rep.Outcome, Left: rep.Left})
+	rep.Waits = failed && !slices.ContainsFunc(errs.Errors, func(err error) bool { return !waits(err) })
 	if x.broken != nil { // perhaps only now
 		errs = multierror.Append(errs, x.broken)
 		rep.Outcome = OutcomePartial

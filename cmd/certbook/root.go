@@ -31,7 +31,8 @@ Exit codes:
      or rolled back and proven)
   2  wrong usage or an invalid document; nothing was dialled
   3  attention: something is due or stale (check), changes are pending (plan --detailed-exitcode),
-     a checkpoint was not left on a host (run --copy-checkpoint)
+     certificates have to be signed elsewhere first (run), a checkpoint was not left on a host
+     (run --copy-checkpoint)
   4  urgent: something has expired, is not yet valid, or a process is refused
   5  failed, and a person is needed
   130, 143  interrupted (SIGINT, SIGTERM)

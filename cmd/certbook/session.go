@@ -172,6 +172,9 @@ func (s *session) outcome(rep *engine.Report) error {
 	code := map[engine.Outcome]int{
 		engine.OutcomeOK: 0, engine.OutcomeUnchanged: 1, engine.OutcomeReverted: 1, engine.OutcomePartial: 5,
 	}[rep.Outcome]
+	if rep.Outcome == engine.OutcomeUnchanged && rep.Waits {
+		code = 3
+	}
 	if rep.Outcome == engine.OutcomeInterrupted {
 		code = 130
 		if s.signal == syscall.SIGTERM {

@@ -44,7 +44,7 @@ func TestTrapExternalEtcd(t *testing.T) {
 	m.flags = append(m.flags, "--set", "exchange="+requests)
 	before := snapshot(t, tree)
 	code, _, stderr := m.run(t, "run", "renew")
-	require.Equal(t, 1, code)
+	require.Equal(t, 3, code)
 	require.Contains(t, stderr, "for an external etcd 'certbook run external-etcd' does that")
 	require.Equal(t, before, snapshot(t, tree))
 	require.FileExists(t, filepath.Join(requests, "localhost", "apiserver-etcd-client.csr"))

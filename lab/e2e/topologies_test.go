@@ -103,7 +103,7 @@ func TestExternalCA(t *testing.T) {
 	exchange := filepath.Join(t.TempDir(), "exchange")
 
 	r := play(t, "--set", "exchange="+exchange)
-	require.Equal(t, 1, r.code, r.stderr)
+	require.Equal(t, 3, r.code, r.stderr)
 	require.Equal(t, "unchanged", r.Outcome)
 	require.Contains(t, r.stderr, "sign each NAME.csr in "+exchange)
 	require.Equal(t, before, serials(t))
