@@ -1,7 +1,9 @@
 package schema
 
 import (
+	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
 	"gopkg.in/yaml.v3"
@@ -212,7 +214,11 @@ func (d *Decoder) structure(v Value, t reflect.Value) {
 		given[name] = true
 		i := index(names, name)
 		if i < 0 {
-			d.Add(e.key.Pos(), "unknown key %q%s", v.Source.shown(name), suggestOrList(name, names)).aside = true
+			hint := nested(name, fields)
+			if hint == "" {
+				hint = suggestOrList(name, names)
+			}
+			d.Add(e.key.Pos(), "unknown key %q%s", v.Source.shown(name), hint).aside = true
 			continue
 		}
 		d.field(e.value, fields[i], t.FieldByIndex(fields[i].index))
@@ -228,6 +234,20 @@ func (d *Decoder) structure(v Value, t reflect.Value) {
 			d.value(Value{Node: f.DefaultNode(v.Node), Source: v.Source}, t.FieldByIndex(f.index))
 		}
 	}
+}
+
+// nested returns a hint when name is a key one level down, as port is of ssh.
+func nested(name string, fields []Field) string {
+	for _, f := range fields {
+		inner := f.Type
+		if inner.Kind() == reflect.Pointer {
+			inner = inner.Elem()
+		}
+		if inner.Kind() == reflect.Struct && slices.ContainsFunc(Fields(inner), func(g Field) bool { return g.Name == name }) {
+			return fmt.Sprintf("; did you mean %s: {%s: ...}?", f.Name, name)
+		}
+	}
+	return ""
 }
 
 func anyRequired(fields []Field) bool {

@@ -62,7 +62,7 @@ func TestExternalEtcd(t *testing.T) {
 	key := shell(t, master, "sha256sum "+pki+"apiserver-etcd-client.key")
 
 	refused := play(t, "--set", "exchange="+t.TempDir())
-	require.Equal(t, 1, refused.code, refused.stderr)
+	require.Equal(t, 3, refused.code, refused.stderr)
 	require.Contains(t, refused.stderr, "certbook run external-etcd")
 
 	exchange := filepath.Join(t.TempDir(), "exchange")
