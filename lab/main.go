@@ -1,16 +1,5 @@
 // Command lab runs a real kubeadm cluster on this machine, to try Certbook on.
-//
-//	go run ./lab up [FLAGS]                         make it; nothing to do when it is up
-//	    --masters 1|3  --version V  --external-etcd  --external-ca  --expire DURATION
-//	go run ./lab reset                              back to what it was after up
-//	go run ./lab down                               remove it
-//	go run ./lab expire [DURATION] [HOST...]        certificates with so long to live; -1m: expired
-//	go run ./lab restart [HOST...]                  restart kubelets and pods, as a power cut does
-//	go run ./lab fault NAME HOST                    switch a fault on; without a name list them
-//	go run ./lab kubectl ARG...                     by way of the load balancer
-//	go run ./lab exec HOST COMMAND...               run a command on a master
-//
-// Its state, logs and keys are in .lab, with an inventory for Certbook.
+// Without arguments it says what it can do.
 package main
 
 import (
@@ -39,9 +28,30 @@ func main() {
 
 const dir = ".lab"
 
+const usage = `usage: go run ./lab COMMAND
+
+  up [FLAGS]                     make it; nothing to do when it is up
+      --masters 1|3  --version V  --external-etcd  --external-ca  --expire DURATION
+  reset                          back to what it was after up
+  down                           remove it
+  expire [DURATION] [HOST...]    certificates with so long to live; -1m, when not given: expired
+  restart [HOST...]              restart kubelets and pods, as a power cut does
+  fault NAME HOST                switch a fault on; without a name list them
+  kubectl ARG...                 by way of the load balancer
+  exec HOST COMMAND...           run a command on a master
+
+Its state, logs and keys are in .lab, with an inventory for Certbook.
+`
+
+var commands = []string{"up", "reset", "down", "expire", "restart", "fault", "kubectl", "exec"}
+
 func run(ctx context.Context, args []string) error {
-	if len(args) == 0 {
-		return errors.New("want up, reset, down, expire, restart, fault, kubectl or exec")
+	if len(args) == 0 || slices.Contains([]string{"help", "-h", "--help"}, args[0]) {
+		fmt.Print(usage)
+		return nil
+	}
+	if !slices.Contains(commands, args[0]) {
+		return fmt.Errorf("no command %q; there are %q", args[0], commands)
 	}
 	var opt cluster.Options
 	if text, err := os.ReadFile(dir + "/lab.json"); err == nil && args[0] != "up" {
@@ -57,9 +67,16 @@ func run(ctx context.Context, args []string) error {
 		f.BoolVar(&opt.ExternalEtcd, "external-etcd", false, "etcd on a node of its own")
 		f.DurationVar(&expire, "expire", 0, "give the masters' certificates so long to live; -1m: they have ended")
 		f.BoolVar(&opt.ExternalCA, "external-ca", false, "no key of a CA on the masters")
-		if err := f.Parse(args[1:]); err != nil {
+		switch err := f.Parse(args[1:]); {
+		case errors.Is(err, flag.ErrHelp):
+			return nil // it has printed the flags
+		case err != nil:
 			return err
 		}
+		args = append(args[:1], f.Args()...)
+	}
+	if slices.Contains([]string{"up", "reset", "down"}, args[0]) && len(args) > 1 {
+		return fmt.Errorf("%s: what is %q? it takes no arguments; nothing was done", args[0], args[1:])
 	}
 	l, err := cluster.Open(dir, opt, os.Stderr)
 	if err != nil {
@@ -85,7 +102,7 @@ func run(ctx context.Context, args []string) error {
 		validity := -time.Minute
 		if len(args) > 1 {
 			if validity, err = time.ParseDuration(args[1]); err != nil {
-				return err
+				return fmt.Errorf("expire: want a duration like 3m or -1m: %w", err)
 			}
 		}
 		nodes, err := l.Select(args[min(2, len(args)):]...)
@@ -112,7 +129,7 @@ func run(ctx context.Context, args []string) error {
 		out, err := l.Kubectl(ctx, args[1:]...)
 		fmt.Print(out)
 		return err
-	case "exec":
+	default: // exec
 		if len(args) < 3 {
 			return errors.New("exec: want a host and a command")
 		}
@@ -124,5 +141,4 @@ func run(ctx context.Context, args []string) error {
 		fmt.Print(out)
 		return err
 	}
-	return fmt.Errorf("no command %q", args[0])
 }
