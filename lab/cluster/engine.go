@@ -51,13 +51,17 @@ func (e *engine) start(ctx context.Context, progress io.Writer) error {
 	if err := os.MkdirAll(e.dir, 0o711); err != nil {
 		return err
 	}
+	if err := e.remember(ctx); err != nil {
+		return err
+	}
 	log, err := os.Create(filepath.Join(e.dir, "dockerd.log"))
 	if err != nil {
 		return err
 	}
 	defer log.Close()
 	cmd := exec.Command("dockerd", "--data-root", filepath.Join(e.dir, "data"), "--exec-root", filepath.Join(e.dir, "exec"),
-		"-H", e.socket(), "--pidfile", filepath.Join(e.dir, "pid"))
+		"-H", e.socket(), "--pidfile", filepath.Join(e.dir, "pid"),
+		"--bridge", "none") // the nodes have a network of their own
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // it outlives this process
 	if err := cmd.Start(); err != nil {
@@ -139,7 +143,54 @@ func (e *engine) stop(ctx context.Context) error {
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
-	return nil
+	return e.restore(ctx)
+}
+
+// before is the file that says what this machine's forwarding was before the
+// lab started its own engine. Without it the chains are somebody else's too.
+func (e *engine) before() string { return filepath.Join(e.dir, "before") }
+
+// remember writes down what dockerd changes for the whole machine and leaves
+// behind: the policy of FORWARD, net.ipv4.ip_forward and its chains.
+func (e *engine) remember(ctx context.Context) error {
+	const script = `set -e
+iptables -w -S DOCKER-USER >/dev/null 2>&1 && exit # not for the first time
+iptables -w -S FORWARD | awk '$1 == "-P" { print $3 }'
+cat /proc/sys/net/ipv4/ip_forward`
+	out, err := exec.CommandContext(ctx, "sh", "-c", script).Output()
+	if err != nil {
+		return fmt.Errorf("this machine's forwarding: %w", err)
+	}
+	if len(fields(out)) != 2 {
+		return nil
+	}
+	return os.WriteFile(e.before(), out, 0o600)
+}
+
+// restore undoes what the lab's own engine has changed and left behind.
+func (e *engine) restore(ctx context.Context) error {
+	text, err := os.ReadFile(e.before())
+	if err != nil {
+		return nil
+	}
+	other := engine{dir: e.dir}
+	if _, err := other.run(ctx, nil, "info"); err == nil {
+		return nil // another engine works with the same chains
+	}
+	const script = `set -e
+for t in filter nat; do
+	iptables -w -t $t -S | sed -n 's/^-A \(.* -j DOCKER.*\)$/-D \1/p' | while read -r rule; do iptables -w -t $t $rule; done
+	chains=$(iptables -w -t $t -S | sed -n 's/^-N \(DOCKER.*\)$/\1/p')
+	for c in $chains; do iptables -w -t $t -F $c; done
+	for c in $chains; do iptables -w -t $t -X $c; done
+done
+iptables -w -P FORWARD "$1"
+echo "$2" >/proc/sys/net/ipv4/ip_forward`
+	argv := append([]string{"-c", script, "sh"}, fields(text)...)
+	if out, err := exec.CommandContext(ctx, "sh", argv...).CombinedOutput(); err != nil {
+		return fmt.Errorf("this machine's forwarding: %w: %s", err, out)
+	}
+	return os.Remove(e.before())
 }
 
 // run calls the engine's command line.
