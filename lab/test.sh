@@ -16,6 +16,7 @@ need openssl openssl
 need setfattr attr
 need setfacl acl
 need chattr e2fsprogs
+need iptables iptables
 need gcc gcc
 if [ -n "$missing" ]; then
 	if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then

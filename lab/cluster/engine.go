@@ -3,8 +3,10 @@ package cluster
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -143,6 +145,10 @@ func (e *engine) stop(ctx context.Context) error {
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
+	other := engine{host: "unix:///var/run/docker.sock"}
+	if _, err := other.run(ctx, nil, "info"); err == nil {
+		return nil // it works with the same chains
+	}
 	return e.restore(ctx)
 }
 
@@ -170,12 +176,11 @@ cat /proc/sys/net/ipv4/ip_forward`
 // restore undoes what the lab's own engine has changed and left behind.
 func (e *engine) restore(ctx context.Context) error {
 	text, err := os.ReadFile(e.before())
-	if err != nil {
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	other := engine{dir: e.dir}
-	if _, err := other.run(ctx, nil, "info"); err == nil {
-		return nil // another engine works with the same chains
+	if err != nil {
+		return err
 	}
 	const script = `set -e
 for t in filter nat; do
