@@ -30,7 +30,8 @@ import (
 var (
 	lab      *cluster.Lab
 	certbook string // the program
-	dir      string // of this run: the program, run directories, figures
+	dir      string // of this run: the program, run directories; it goes with the lab
+	artifact string // the figures; they stay
 )
 
 func TestMain(m *testing.M) {
@@ -43,7 +44,8 @@ func run(m *testing.M) int {
 	if err == nil {
 		dir = filepath.Join(root, ".lab", "e2e")
 		certbook = filepath.Join(dir, "certbook")
-		err = os.MkdirAll(dir, 0o755)
+		artifact = filepath.Join(root, ".e2e", "figures.txt")
+		err = errors.Join(os.MkdirAll(dir, 0o755), os.MkdirAll(filepath.Dir(artifact), 0o755))
 	}
 	if err == nil {
 		build := exec.Command("go", "build", "-o", certbook, "./cmd/certbook")
@@ -180,7 +182,7 @@ func figures(t *testing.T, format string, args ...any) {
 	t.Helper()
 	line := fmt.Sprintf(format, args...)
 	t.Log(line)
-	f, err := os.OpenFile(filepath.Join(dir, "figures.txt"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	f, err := os.OpenFile(artifact, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
 	require.NoError(t, err)
 	_, err = fmt.Fprintf(f, "%s %s: %s\n", time.Now().UTC().Format(time.RFC3339), t.Name(), line)
 	require.NoError(t, err)
